@@ -1,0 +1,255 @@
+// Package driver is the seam between swarm and a message broker: all that a
+// broker author reads and implements.
+//
+// A driver translates. It sends a batch of bags in one request, receives a batch,
+// settles a batch, and says its limits. It does not retry, keeps no queue, starts
+// no goroutine (a [Runner] owns the ones it starts) and needs no lock of its own
+// beyond what its client needs: all of that the kernel does once for every broker.
+//
+// A driver implements [io.Closer] and at least one of [Sender], [Receiver] and
+// [Runner]; [Limiter] and [Extender] are optional and found by assertion once,
+// when the kernel is built. Methods are called from many goroutines at once, up to
+// the concurrency that [Limits] allows. The kernel calls Close exactly once, after
+// its last call of any other method has returned or was abandoned at the deadline
+// of a shutdown.
+//
+// The conformance suite in github.com/fogfish/swarm/qtest runs against any driver.
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Bag is a message as it travels: the body in bytes and what surrounds it.
+type Bag struct {
+	// Category says what the message is about. The receiver routes by it.
+	Category string
+
+	// Source is the software component that emitted the message, its agent.
+	Source string
+
+	// Body is handed over for good: a Sender may retain it, the kernel never
+	// touches it again; a Receiver gives away the bytes it returns.
+	Body []byte
+
+	// Attrs are further attributes: trace context, the Encoding of the body, and
+	// attributes of foreign senders. Nil when there are none.
+	Attrs map[string]string
+
+	// ID names the message. It stays the same over all attempts to send it.
+	ID string
+
+	// Group is the unit of order: a broker that keeps order keeps it within a
+	// group. Empty where the broker keeps none, also if it has a tag by that name.
+	Group string
+
+	// Dedup is the key by which a broker recognises a repeated send.
+	Dedup string
+
+	// Attempt counts deliveries of the message, the first is 1; 0 when the broker
+	// does not say. Set by the receiver.
+	Attempt int
+
+	// SentAt is when the broker took the message; zero when it does not say.
+	SentAt time.Time
+
+	// Lease is when the broker would offer the message to somebody else. Zero when
+	// there is nothing to extend.
+	Lease time.Time
+
+	// Handle is the driver's own token for settling this delivery. The kernel
+	// carries it back and never looks into it.
+	Handle any
+
+	// Native is the broker's own record, shown to the user as IOContext.
+	Native any
+}
+
+// Outcome says how a delivery ended.
+type Outcome uint8
+
+const (
+	// Ack: the message was processed and is to be removed.
+	Ack Outcome = iota + 1
+
+	// Nack: processing failed; offer the message again after Settlement.Delay.
+	Nack
+
+	// Release: the message was never handed over; offer it again at once.
+	// A broker that counts attempts need not count this one.
+	Release
+)
+
+// String returns the name of the outcome.
+func (o Outcome) String() string {
+	switch o {
+	case Ack:
+		return "ack"
+	case Nack:
+		return "nack"
+	case Release:
+		return "release"
+	}
+	return fmt.Sprintf("outcome(%d)", uint8(o))
+}
+
+// Settlement is the end of one delivery.
+type Settlement struct {
+	// Bag is the bag as it was received.
+	Bag *Bag
+
+	// Outcome is what became of it.
+	Outcome Outcome
+
+	// Delay is when a nacked message may come back, counted from now. A broker
+	// with an upper limit for it uses that limit.
+	Delay time.Duration
+
+	// Err is why the message was nacked, for sources that answer with it.
+	Err error
+}
+
+// Sender puts messages on a broker.
+type Sender interface {
+	// Send puts bags on the broker by one request, or by as few as the broker
+	// allows. It returns nil when the broker has accepted all of them, a
+	// [*BatchError] that names the ones it has not accepted, or any other error
+	// when none was accepted. It does not retry: the kernel sends the failed ones
+	// again, unless the error is permanent (see [ErrPermanent]).
+	//
+	// Send may retain the bodies but neither the slice nor the bags.
+	Send(ctx context.Context, bags []Bag) error
+}
+
+// Receiver takes messages from a broker that is asked for them.
+type Receiver interface {
+	// Receive asks once for up to max messages and returns what there is, waiting
+	// no longer than [Limits].Wait. No messages and no error is a normal answer.
+	// The slice and its bags belong to the caller.
+	//
+	// Bags count also beside an error: a call that was cancelled may have taken
+	// some, and the kernel releases them. An error that wraps [ErrPermanent] ends
+	// the kernel; after any other the kernel asks again, later and later.
+	Receive(ctx context.Context, max int) ([]Bag, error)
+
+	// Settle tells the broker how deliveries ended. Answers as Send does; here a
+	// permanent failure says that the lease is lost: the broker has given the
+	// message to somebody else. Settle may not retain the slice.
+	Settle(ctx context.Context, s []Settlement) error
+}
+
+// Limiter is a driver with limits. All drivers should be.
+type Limiter interface {
+	Limits() Limits
+}
+
+// Limits are the limits of a broker. The zero value of a field means its default.
+type Limits struct {
+	// Entries is how many messages one call of Send, Receive or Settle takes.
+	// Default 10.
+	Entries int
+
+	// Bytes limits the sum of Size over the entries of one Send. Default: no limit.
+	Bytes int
+
+	// Requests is how many calls of Send, and how many of Settle, may be in flight
+	// at once. Default 16.
+	Requests int
+
+	// Size counts the bytes of a bag as the broker does. Default: length of Body.
+	Size func(*Bag) int
+
+	// Check refuses a bag that the broker would refuse, before any call. Its error
+	// is permanent. Default: everything passes.
+	Check func(*Bag) error
+
+	// Ordered says that the broker keeps order within a Group. The kernel then
+	// has at most one request in flight with a group, one entry of a group in a
+	// request, and hands the next message of a group over after the one before
+	// was acknowledged.
+	Ordered bool
+
+	// GroupBatches lifts the limit of one entry of a group in a request. After a
+	// partial failure the messages of the group behind the failed one may be
+	// accepted before it is.
+	GroupBatches bool
+
+	// Wait is how long Receive itself waits for a message. Zero: it answers at
+	// once, and the kernel pauses after an empty answer.
+	Wait time.Duration
+}
+
+// Extender is a Receiver whose leases can be extended.
+type Extender interface {
+	// Extend sets the lease of each bag to end after d from now. Answers as Settle
+	// does. Extend may not retain the slice.
+	Extend(ctx context.Context, bags []*Bag, d time.Duration) error
+}
+
+// Serve processes one batch and returns its settlements, in the order of bags, when
+// each message is settled or ctx is about to end. It is safe for concurrent use.
+// The bags belong to the kernel until Serve returns. An error says that the batch
+// as a whole failed, also if each of its settlements is an Ack.
+type Serve func(ctx context.Context, bags []Bag) ([]Settlement, error)
+
+// Runner is a source that pushes: it calls instead of being asked. It takes the
+// place of Receiver.
+type Runner interface {
+	// Run calls serve for each batch until ctx ends or the source does. It returns
+	// nil when it was told to end. All goroutines it started have ended when it
+	// returns.
+	Run(ctx context.Context, serve Serve) error
+}
+
+// ErrPermanent marks an error that would repeat: the sender is at fault, the queue
+// does not exist, access is denied. Wrap it by [Permanent]. It ends the retry of a
+// send or a settlement and, from Receive or Run, the kernel.
+var ErrPermanent = errors.New("permanent")
+
+// Permanent marks err as permanent; see [ErrPermanent]. It reads as err.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanent{err}
+}
+
+type permanent struct{ error }
+
+func (p permanent) Unwrap() []error { return []error{p.error, ErrPermanent} }
+
+// IsPermanent reports whether err is marked as permanent.
+func IsPermanent(err error) bool { return errors.Is(err, ErrPermanent) }
+
+// Failure is one entry of a batch that failed.
+type Failure struct {
+	Index     int   // position in the slice of the call
+	Err       error // why
+	Permanent bool  // do not try again
+}
+
+// BatchError is the answer of a call that failed for some of its entries. Entries
+// it does not name have succeeded.
+type BatchError struct{ Failed []Failure }
+
+// Error counts the failures and quotes the first.
+func (e *BatchError) Error() string {
+	if len(e.Failed) == 0 {
+		return "batch failed"
+	}
+	return fmt.Sprintf("%d of the batch failed, first: %v", len(e.Failed), e.Failed[0].Err)
+}
+
+// Unwrap returns the causes.
+func (e *BatchError) Unwrap() []error {
+	errs := make([]error, 0, len(e.Failed))
+	for _, f := range e.Failed {
+		if f.Err != nil {
+			errs = append(errs, f.Err)
+		}
+	}
+	return errs
+}

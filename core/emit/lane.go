@@ -1,0 +1,343 @@
+package emit
+
+import (
+	"errors"
+	"runtime"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/codec"
+	"github.com/fogfish/swarm/core/kernel"
+)
+
+// patience is how long a lane waits for its dlq to be read before it says so.
+const patience = 3 * time.Second
+
+// lane is the goroutine behind one emit channel. It alone has the values that are on
+// their way, the failures, and dlq.
+type lane[T any] struct {
+	format[T]
+	out    *kernel.Outlet
+	cfg    swarm.Config
+	enq    chan T
+	dlq    chan T
+	closed bool // the user has closed enq
+
+	slots    []slot[T]
+	free     []int
+	inflight int
+	ready    []*kernel.Entry // accepted, to be sent together
+	failed   []T             // waiting for dlq
+	lost     []T             // given up by the kernel
+	refused  int             // since the last report
+
+	waiting *time.Timer // dlq is not read
+	warned  bool
+}
+
+type slot[T any] struct {
+	entry *kernel.Entry
+	value T
+}
+
+func start[T any](q Emitter, f format[T]) (chan<- T, <-chan T) {
+	mustKernel(q)
+	cfg := q.Config()
+	l := &lane[T]{
+		format: f,
+		out:    q.Outlet(f.category, cfg.EmitWindow),
+		cfg:    cfg,
+		enq:    make(chan T, cfg.EmitCapacity),
+		dlq:    make(chan T, cfg.DeadLetterCapacity),
+	}
+	go l.run()
+	return l.enq, l.dlq
+}
+
+// run is the life of the lane: accept values until it is told to refuse, flush what it
+// has, give up what is left at the end, and refuse what still comes.
+func (l *lane[T]) run() {
+	l.accept()
+	left := 0
+	if !l.closed {
+		// A send into the buffer was accepted, so what is there now is flushed. This
+		// goroutine is the only reader: what is there comes first.
+		left = len(l.enq)
+	}
+	left = l.flush(left)
+	l.out.Flushed()
+	undelivered := l.giveUp(left)
+	close(l.dlq)
+	l.out.Ended(undelivered)
+	l.refuse()
+}
+
+// accept takes values as long as the window has room.
+func (l *lane[T]) accept() {
+	for {
+		enq := l.enq
+		if !l.room() {
+			enq = nil
+		}
+		dlq, head := l.deadLetter()
+		select {
+		case v, ok := <-enq:
+			if !ok {
+				l.closed = true
+				return
+			}
+			l.take(v)
+			if l.gather(); l.closed {
+				return
+			}
+		case e := <-l.out.Replies():
+			l.replied(e)
+		case dlq <- head:
+			l.deadLettered()
+		case <-l.impatient():
+			l.complain()
+		case <-l.out.Refusing():
+			return
+		}
+	}
+}
+
+// gather takes more values while they come at once, so that they travel together, and
+// sends them.
+func (l *lane[T]) gather() {
+	yielded := false
+	for !l.closed && l.room() && len(l.ready) < l.out.Batch() {
+		select {
+		case v, ok := <-l.enq:
+			if !ok {
+				l.closed = true
+				break
+			}
+			yielded = false
+			l.take(v)
+			continue
+		default:
+		}
+		if yielded {
+			break
+		}
+		yielded = true
+		runtime.Gosched() // the producer may be about to send
+	}
+	l.send()
+}
+
+// flush sends and waits until nothing is left, or the time is over. It takes the left
+// values that were buffered, refuses others, and returns how many it did not get to.
+func (l *lane[T]) flush(left int) int {
+	for left > 0 || l.inflight > 0 || len(l.failed) > 0 {
+		enq := l.enq
+		if l.closed || left > 0 && !l.room() {
+			enq = nil
+		}
+		dlq, head := l.deadLetter()
+		select {
+		case v, ok := <-enq:
+			switch {
+			case !ok:
+				l.closed, left = true, 0
+			case left > 0:
+				left--
+				l.take(v)
+				l.send()
+			default:
+				l.refuseOne(v)
+			}
+		case e := <-l.out.Replies():
+			l.replied(e)
+		case dlq <- head:
+			l.deadLettered()
+		case <-l.impatient():
+			l.complain()
+		case <-l.out.Severed():
+			return left
+		}
+	}
+	return 0
+}
+
+// giveUp ends what is left: values the kernel has given back, failures nobody has
+// taken, and left values in the buffer. It returns how many dlq had no room for.
+func (l *lane[T]) giveUp(left int) (undelivered int) {
+	for l.inflight > 0 {
+		l.replied(<-l.out.Replies()) // the kernel has answered all of them
+	}
+	for ; left > 0; left-- {
+		v, ok := <-l.enq
+		if !ok {
+			l.closed = true
+			break
+		}
+		l.lost = append(l.lost, v)
+	}
+	for _, v := range l.lost {
+		l.tell(v, swarm.ErrUndelivered)
+	}
+	for _, v := range append(l.failed, l.lost...) {
+		select {
+		case l.dlq <- v:
+		default:
+			undelivered++
+		}
+	}
+	l.failed, l.lost = nil, nil
+	return undelivered
+}
+
+// refuse takes what still comes until the user closes enq, and reports it in
+// aggregate.
+func (l *lane[T]) refuse() {
+	var report <-chan time.Time
+	for !l.closed {
+		if l.refused > 0 && report == nil {
+			report = time.After(time.Second)
+		}
+		select {
+		case v, ok := <-l.enq:
+			if !ok {
+				l.closed = true
+				break
+			}
+			l.refuseOne(v)
+		case <-report:
+			report = nil
+			l.reportRefused()
+		}
+	}
+	l.reportRefused()
+}
+
+func (l *lane[T]) refuseOne(v T) {
+	l.refused++
+	l.tell(v, swarm.ErrClosed)
+}
+
+func (l *lane[T]) reportRefused() {
+	if l.refused > 0 {
+		l.out.Report(&swarm.CountError{Category: l.category, Count: l.refused, Err: swarm.ErrClosed})
+		l.refused = 0
+	}
+}
+
+func (l *lane[T]) room() bool { return l.inflight+len(l.failed) < l.cfg.EmitWindow }
+
+// take encodes a value.
+func (l *lane[T]) take(v T) {
+	n := len(l.free)
+	if n == 0 {
+		l.slots = append(l.slots, slot[T]{entry: l.out.NewEntry(len(l.slots))})
+		l.free = append(l.free, len(l.slots)-1)
+		n = 1
+	}
+	s := &l.slots[l.free[n-1]]
+	l.out.Fill(s.entry)
+	if err := l.encode(v, &s.entry.Bag); err != nil {
+		l.fail(v, l.out.Fail(s.entry, err))
+		return
+	}
+	l.free = l.free[:n-1]
+	l.inflight++
+	s.value = v
+	l.ready = append(l.ready, s.entry)
+}
+
+func (l *lane[T]) send() {
+	if len(l.ready) > 0 {
+		l.out.Send(l.ready...)
+		l.ready = l.ready[:0]
+	}
+}
+
+// replied notes what became of a value.
+func (l *lane[T]) replied(e *kernel.Entry) {
+	for more := true; more; {
+		l.conclude(e)
+		select {
+		case e = <-l.out.Replies():
+		default:
+			more = false
+		}
+	}
+}
+
+func (l *lane[T]) conclude(e *kernel.Entry) {
+	var zero T
+	s := &l.slots[e.Slot]
+	v := s.value
+	s.value = zero
+	l.free = append(l.free, e.Slot)
+	l.inflight--
+	switch err := e.Err(); {
+	case err == nil:
+	case errors.Is(err, swarm.ErrUndelivered):
+		l.lost = append(l.lost, v)
+	default:
+		l.fail(v, l.out.Fail(e, err))
+	}
+}
+
+// fail puts a value on its way to dlq. At most once does not wait for room there.
+func (l *lane[T]) fail(v T, err error) {
+	l.tell(v, err)
+	if !l.cfg.AtMostOnce {
+		l.failed = append(l.failed, v)
+		return
+	}
+	select {
+	case l.dlq <- v:
+	default:
+		l.out.Report(&swarm.CountError{Category: l.category, Count: 1, Err: swarm.ErrDropped})
+	}
+}
+
+// tell calls the user's function, if there is one.
+func (l *lane[T]) tell(v T, err error) {
+	if l.onFailure == nil {
+		return
+	}
+	if p := codec.Safely(func() error { l.onFailure(v, err); return nil }); p != nil {
+		l.out.Report(p)
+	}
+}
+
+// deadLetter is what goes to dlq next; a nil channel when nothing does.
+func (l *lane[T]) deadLetter() (dlq chan<- T, head T) {
+	if len(l.failed) == 0 {
+		return nil, head
+	}
+	return l.dlq, l.failed[0]
+}
+
+func (l *lane[T]) deadLettered() {
+	var zero T
+	l.failed[0] = zero
+	l.failed = l.failed[1:]
+	if l.waiting != nil {
+		l.waiting.Stop()
+		l.waiting = nil
+	}
+}
+
+// impatient fires, once, when dlq was not read for a while.
+func (l *lane[T]) impatient() <-chan time.Time {
+	if len(l.failed) == 0 || l.warned {
+		return nil
+	}
+	if l.waiting == nil {
+		l.waiting = time.NewTimer(patience)
+	}
+	return l.waiting.C
+}
+
+// complain explains the classic deadlock: a goroutine that sends on enq, and would
+// read dlq only afterwards.
+func (l *lane[T]) complain() {
+	l.warned = true
+	l.out.Warn("the channel is blocked: a value failed and its dead-letter channel is not read; " +
+		"read dlq in another goroutine (swarm.LogDeadLetters), or use a synchronous emitter")
+}

@@ -1,0 +1,3 @@
+module github.com/fogfish/swarm/core
+
+go 1.26

@@ -1,0 +1,251 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// Delivery is one message on its way to a consumer and back. It is the context of
+// the message: it ends when the delivery is settled or its lease is lost.
+//
+// A delivery is waiting, then perhaps handed over, then settled. Every outcome
+// passes settle, and the first one counts.
+type Delivery struct {
+	bag   *driver.Bag
+	batch *batch
+	inlet *Inlet    // nil if nobody listens to its category
+	next  *Delivery // behind it in the queue of the inlet
+	rest  *Delivery // behind it in its group: held back until this one is acknowledged
+	entry entry     // its settlement
+	acked bool      // at most once: acknowledged before the hand-over
+
+	mu        sync.Mutex
+	handed    bool
+	returned  bool // came back on ack
+	settled   bool
+	extending bool // an extension of its lease is in flight
+	lease     time.Time
+	due       time.Time // end of TimeToFlight, once handed over
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+}
+
+var errSettled = errors.New("swarm: message is settled")
+
+// Bag is the message as it was received.
+func (d *Delivery) Bag() *driver.Bag { return d.bag }
+
+// Deadline is the end of TimeToFlight, once the message was handed over.
+func (d *Delivery) Deadline() (time.Time, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.due, !d.due.IsZero()
+}
+
+// Done is closed when the delivery ends.
+func (d *Delivery) Done() <-chan struct{} { return d.context().Done() }
+
+// Err is nil until the delivery ends. Its cause is in [context.Cause].
+func (d *Delivery) Err() error {
+	d.mu.Lock()
+	settled := d.settled
+	d.mu.Unlock()
+	if settled {
+		return context.Canceled
+	}
+	return d.batch.base.Err()
+}
+
+// Value answers from the context of the batch.
+func (d *Delivery) Value(key any) any {
+	if key == (deliveryKey{}) {
+		return d
+	}
+	return d.context().Value(key)
+}
+
+type deliveryKey struct{}
+
+// deliveryOf finds the delivery in a context that is one or was derived from one.
+func deliveryOf(ctx context.Context) *Delivery {
+	if d, ok := ctx.(*Delivery); ok {
+		return d
+	}
+	d, _ := ctx.Value(deliveryKey{}).(*Delivery)
+	return d
+}
+
+// context is made when somebody first asks: most consumers never do.
+func (d *Delivery) context() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx == nil {
+		d.ctx, d.cancel = context.WithCancelCause(d.batch.base)
+		if d.settled {
+			d.cancel(errSettled)
+		}
+	}
+	return d.ctx
+}
+
+// settle ends the delivery. It reports false when it has ended before.
+func (d *Delivery) settle(outcome driver.Outcome, delay time.Duration, err error) bool {
+	d.mu.Lock()
+	if d.settled {
+		d.mu.Unlock()
+		return false
+	}
+	d.settled = true
+	d.entry.verdict = driver.Settlement{Bag: d.bag, Outcome: outcome, Delay: delay, Err: err}
+	cancel, handed, extending := d.cancel, d.handed, d.extending
+	d.mu.Unlock()
+
+	if cancel != nil {
+		if err == nil {
+			err = errSettled
+		}
+		cancel(err)
+	}
+	if d.inlet != nil {
+		d.inlet.settled(handed)
+	}
+	d.batch.settled(d, extending)
+	if handed {
+		d.batch.engine.working.add(-1)
+	}
+	return true
+}
+
+func (d *Delivery) isSettled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settled
+}
+
+// fail nacks the delivery by the kernel's own decision, and reports why. Such a
+// message never comes back at once: it would cost requests in a loop.
+func (d *Delivery) fail(op string, err error) bool {
+	e := d.batch.engine
+	if !d.settle(driver.Nack, e.later(d.bag.Attempt), err) {
+		return false
+	}
+	e.report.report(d.error(op, err))
+	return true
+}
+
+func (d *Delivery) error(op string, err error) error {
+	return listenError(d.bag, op, err)
+}
+
+func listenError(bag *driver.Bag, op string, err error) error {
+	return &swarm.ListenError{Category: bag.Category, ID: bag.ID, Attempt: bag.Attempt, Op: op, Err: err}
+}
+
+// batch is the answer of one receive, or one invocation: its own state and token.
+// It is complete when each of its deliveries is settled.
+type batch struct {
+	engine     *Engine
+	base       context.Context // parent of the contexts of its deliveries
+	deliveries []Delivery
+	one        [1]Delivery // saves an allocation for the batch of one
+	pending    atomic.Int32
+	poller     *poller       // waits for it, or
+	served     chan struct{} // is closed when it is complete: the caller settles
+
+	// Of the keeper.
+	prev, next *batch
+	every      time.Duration // extend the leases by this
+	extendAt   time.Time     // zero: nothing to extend
+}
+
+func (e *Engine) newBatch(base context.Context, bags []driver.Bag) *batch {
+	b := &batch{engine: e, base: base}
+	if len(bags) == 1 {
+		b.deliveries = b.one[:]
+	} else {
+		b.deliveries = make([]Delivery, len(bags))
+	}
+	b.pending.Store(int32(len(bags)))
+	for i := range bags {
+		d := &b.deliveries[i]
+		d.bag, d.batch = &bags[i], b
+		d.lease = d.bag.Lease
+		d.entry.bag, d.entry.done = d.bag, e.confirmed
+	}
+	return b
+}
+
+// route sends the deliveries on their way: to the inlets of their categories. Of an
+// ordered broker only the first of each group goes, the others follow one by one.
+func (b *batch) route() {
+	held := b.chain()
+	for i := range b.deliveries {
+		if held == nil || !held[i] {
+			b.engine.route(&b.deliveries[i])
+		}
+	}
+}
+
+// chain links the deliveries of a group, and says which ones are held back.
+func (b *batch) chain() []bool {
+	if !b.engine.limits.Ordered || len(b.deliveries) < 2 {
+		return nil
+	}
+	held := make([]bool, len(b.deliveries))
+	last := map[string]*Delivery{}
+	for i := range b.deliveries {
+		d := &b.deliveries[i]
+		if d.bag.Group == "" {
+			continue
+		}
+		if before := last[d.bag.Group]; before != nil {
+			before.rest = d
+			held[i] = true
+		}
+		last[d.bag.Group] = d
+	}
+	return held
+}
+
+// settled takes note of the outcome of a delivery.
+func (b *batch) settled(d *Delivery, extending bool) {
+	// The group first: it is part of the batch, which must not be complete before.
+	if d.rest != nil {
+		if d.entry.verdict.Outcome == driver.Ack {
+			b.engine.route(d.rest)
+		} else {
+			d.rest.settle(driver.Release, 0, d.entry.verdict.Err)
+		}
+	}
+	last := b.pending.Add(-1) == 0
+	if !extending {
+		// An extension in flight would undo the settlement: it is pushed when the
+		// extension has returned.
+		b.push(d, last)
+	}
+	if !last {
+		return
+	}
+	b.engine.keeper.remove(b)
+	if b.served != nil {
+		close(b.served)
+	} else {
+		b.poller.completed()
+	}
+}
+
+// push tells the broker, unless it is told by the answer of an invocation, was told
+// before the hand-over, or has given the message to somebody else.
+func (b *batch) push(d *Delivery, last bool) {
+	v := d.entry.verdict
+	if b.served != nil || d.acked || v.Err == swarm.ErrLeaseLost {
+		return
+	}
+	b.engine.settler.push(last || v.Outcome != driver.Ack, false, &d.entry)
+}

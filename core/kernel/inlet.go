@@ -1,0 +1,301 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// Inlet is the engine's end of a listen lane: the messages of one category. Package
+// listen has the other end, the goroutine that decodes, hands over and takes back.
+// Only that goroutine may call its methods.
+type Inlet struct {
+	engine   *Engine
+	category string
+	goType   string
+	wake     chan struct{} // capacity 1: there is something to do
+
+	mu         sync.Mutex
+	head, tail *Delivery // waiting, in order
+	load       int       // waiting, or handed over and not settled
+	handed     int       // handed over and not settled
+	closed     bool
+
+	out      int  // handed over and not come back; of the lane
+	answered bool // something came back; of the lane
+}
+
+// Config of the kernel.
+func (in *Inlet) Config() swarm.Config { return in.engine.cfg }
+
+// Wake tells that Next may have something, that the message the lane offers may have
+// been settled meanwhile, or that the inlet is closing.
+func (in *Inlet) Wake() <-chan struct{} { return in.wake }
+
+// Closing is closed when nothing more is to be handed over: the lane calls
+// [Inlet.Release] for what it holds, closes its channel, and calls [Inlet.Closed].
+func (in *Inlet) Closing() <-chan struct{} { return in.engine.closing }
+
+func (in *Inlet) alert() {
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// push queues a delivery that is not settled. It reports false when the inlet is
+// closed.
+func (in *Inlet) push(d *Delivery) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.settled {
+		return true // its lease was lost on the way here
+	}
+	in.mu.Lock()
+	if in.closed {
+		in.mu.Unlock()
+		return false
+	}
+	d.inlet = in
+	first := in.head == nil
+	if first {
+		in.head = d
+	} else {
+		in.tail.next = d
+	}
+	in.tail = d
+	in.load++
+	in.mu.Unlock()
+	if first {
+		in.alert()
+	}
+	return true
+}
+
+// Next takes the message that is next to be handed over; nil when none waits, or
+// the consumers have their share in hand.
+func (in *Inlet) Next() *Delivery {
+	for {
+		in.mu.Lock()
+		d := in.head
+		if d == nil || in.handed >= in.engine.share {
+			in.mu.Unlock()
+			return nil
+		}
+		if in.head = d.next; in.head == nil {
+			in.tail = nil
+		}
+		d.next = nil
+		in.mu.Unlock()
+		if !d.isSettled() {
+			return d
+		}
+	}
+}
+
+// Gone reports that a message need not be handed over any more: its lease was lost
+// while it waited.
+func (in *Inlet) Gone(d *Delivery) bool { return d.isSettled() }
+
+// Handed notes that a message was handed over.
+func (in *Inlet) Handed(d *Delivery) {
+	in.out++
+	if d.acked {
+		d.settle(driver.Ack, 0, nil)
+		return
+	}
+	due := time.Now().Add(in.engine.cfg.TimeToFlight)
+	d.mu.Lock()
+	d.handed = true
+	d.due = due
+	live := !d.settled
+	if live {
+		in.engine.working.add(1)
+		in.mu.Lock()
+		in.handed++
+		in.mu.Unlock()
+	}
+	d.mu.Unlock()
+	if live {
+		in.engine.keeper.expireAt(due)
+	}
+}
+
+// settled takes note that a delivery is.
+func (in *Inlet) settled(handed bool) {
+	in.mu.Lock()
+	in.load--
+	resume := false
+	if handed {
+		in.handed--
+		resume = in.handed == in.engine.share-1 && in.head != nil
+	}
+	free := in.load == 0 || in.load == 2*in.engine.share-1
+	in.mu.Unlock()
+	if resume || !handed {
+		in.alert()
+	}
+	if free {
+		in.engine.gate.alert()
+	}
+}
+
+// Return settles the delivery that digest is the token of: acknowledged when err is
+// nil, else failed. What cannot be settled is ignored and reported.
+func (in *Inlet) Return(digest swarm.Digest, err error) {
+	e := in.engine
+	in.answered = true
+	d := deliveryOf(swarm.Msg[struct{}]{Digest: digest}.Context())
+	if d == nil || d.inlet != in {
+		if !e.cfg.AtMostOnce {
+			e.report.report(&swarm.ListenError{Category: in.category, Op: "settle", Err: swarm.ErrForeign})
+		}
+		return
+	}
+	if !d.returned {
+		d.returned = true
+		in.out--
+	}
+	if d.acked {
+		return
+	}
+	ok := false
+	if err == nil {
+		ok = d.settle(driver.Ack, 0, nil)
+	} else if later, is := errors.AsType[*swarm.RetryAfterError](err); is {
+		ok = d.settle(driver.Nack, later.Delay, err)
+	} else {
+		ok = d.settle(driver.Nack, max(0, e.cfg.Redelivery(d.bag.Attempt)), err)
+	}
+	if !ok {
+		e.report.report(d.error("settle", swarm.ErrSettled))
+	}
+}
+
+// Reject nacks a message that cannot be decoded.
+func (in *Inlet) Reject(d *Delivery, err error) {
+	d.fail("decode", err)
+}
+
+// Release gives back a message that was not handed over, or that the lane took out of
+// its channel again. One that was acknowledged already, at most once, is lost and
+// reported.
+func (in *Inlet) Release(d *Delivery) {
+	if d.acked {
+		in.engine.lose(d)
+		return
+	}
+	d.settle(driver.Release, 0, nil)
+}
+
+// Reclaim is Release by the token of a message the lane took out of its channel.
+func (in *Inlet) Reclaim(digest swarm.Digest) {
+	if d := deliveryOf(swarm.Msg[struct{}]{Digest: digest}.Context()); d != nil {
+		d.returned = true
+		in.out--
+		in.Release(d)
+	}
+}
+
+// lose gives up a message that was acknowledged and cannot be handed over.
+func (e *Engine) lose(d *Delivery) {
+	d.settle(driver.Ack, 0, nil)
+	e.report.report(d.error("hand over", swarm.ErrClosed))
+}
+
+// Rest takes what still waits, once the inlet is closing: from then on nothing is
+// queued.
+func (in *Inlet) Rest() []*Delivery {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.closed = true
+	var rest []*Delivery
+	for d := in.head; d != nil; d = d.next {
+		rest = append(rest, d)
+	}
+	in.head, in.tail = nil, nil
+	return rest
+}
+
+// Closed notes that the lane has closed its channel.
+func (in *Inlet) Closed() { in.engine.inletsOpen.add(-1) }
+
+// Idle reports that a closed lane may end: each message that was handed over has come
+// back. At most once nobody has to send messages back: a lane whose consumer never
+// did ends at once.
+func (in *Inlet) Idle() bool {
+	return in.out <= 0 || in.engine.cfg.AtMostOnce && !in.answered
+}
+
+// bind makes the inlet of a category; "" is the catch-all.
+func (e *Engine) bind(category, goType string, catchAll bool) *Inlet {
+	in := &Inlet{engine: e, category: category, goType: goType, wake: make(chan struct{}, 1)}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.source == nil {
+		panic("swarm: listen on a kernel that only emits")
+	}
+	if catchAll {
+		if e.unknown != nil {
+			panic("swarm: the catch-all is bound twice")
+		}
+		e.unknown = in
+	} else {
+		if category == "" {
+			panic(fmt.Sprintf("swarm: category of %s is empty", goType))
+		}
+		if other := e.inlets[category]; other != nil {
+			panic(fmt.Sprintf("swarm: category %q is bound twice, to %s and to %s: give one an explicit category", category, other.goType, goType))
+		}
+		e.inlets[category] = in
+	}
+	e.inletsOpen.add(1)
+	e.gate.alert()
+	return in
+}
+
+// category of a received message.
+func (e *Engine) category(bag *driver.Bag) string {
+	if bag.Category == "" {
+		return e.cfg.DefaultCategory
+	}
+	return bag.Category
+}
+
+// lookup finds the inlet of a category, or the catch-all, or nil.
+func (e *Engine) lookup(category string) *Inlet {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if in := e.inlets[category]; in != nil {
+		return in
+	}
+	return e.unknown
+}
+
+// route sends a delivery to the inlet of its category.
+func (e *Engine) route(d *Delivery) {
+	d.bag.Category = e.category(d.bag)
+	in := e.lookup(d.bag.Category)
+	switch {
+	case in != nil && in.push(d):
+	case in != nil && d.acked:
+		e.lose(d)
+	case in != nil:
+		d.settle(driver.Release, 0, nil)
+	case e.cfg.Unknown == swarm.UnknownAck:
+		if d.settle(driver.Ack, 0, nil) {
+			e.report.report(d.error("route", swarm.ErrUnknownCategory))
+		}
+	default:
+		d.fail("route", swarm.ErrUnknownCategory)
+	}
+}
+
+// later is the delay after a nack by the kernel itself: a second at least.
+func (e *Engine) later(attempt int) time.Duration {
+	return max(time.Second, e.cfg.Redelivery(max(attempt, 1)+1))
+}

@@ -1,0 +1,231 @@
+package kernel
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// keeper watches the clock for all batches that are not complete: it extends their
+// leases and expires what consumers keep too long. It has one timer, set for what is
+// due first, and none while nothing is in flight.
+type keeper struct {
+	engine   *Engine
+	extender driver.Extender // nil: leases cannot be extended
+
+	mu      sync.Mutex
+	batches *batch
+	timer   *time.Timer
+	armed   atomic.Int64 // when the timer fires, Unix nanoseconds; 0: it does not
+}
+
+// add watches a batch whose leases began now.
+func (k *keeper) add(b *batch, now time.Time) {
+	var first time.Time
+	for i := range b.deliveries {
+		if l := b.deliveries[i].lease; !l.IsZero() && (first.IsZero() || l.Before(first)) {
+			first = l
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if b.next = k.batches; b.next != nil {
+		b.next.prev = b
+	}
+	k.batches = b
+	if first.IsZero() {
+		return
+	}
+	if k.extender != nil {
+		// Half of the lease is left for attempts to extend it.
+		b.every = max(first.Sub(now), time.Millisecond)
+		b.extendAt = now.Add(b.every / 2)
+	} else {
+		b.extendAt = first
+	}
+	k.arm(b.extendAt)
+}
+
+func (k *keeper) remove(b *batch) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if b.prev != nil {
+		b.prev.next = b.next
+	} else if k.batches == b {
+		k.batches = b.next
+	}
+	if b.next != nil {
+		b.next.prev = b.prev
+	}
+	b.prev, b.next = nil, nil
+}
+
+// expireAt makes sure that the timer fires at t or before.
+func (k *keeper) expireAt(t time.Time) {
+	if armed := k.armed.Load(); armed != 0 && armed <= t.UnixNano() {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.arm(t)
+}
+
+func (k *keeper) arm(t time.Time) {
+	at := t.UnixNano()
+	if armed := k.armed.Load(); armed != 0 && armed <= at {
+		return
+	}
+	k.armed.Store(at)
+	if k.timer == nil {
+		k.timer = time.AfterFunc(time.Until(t), k.sweep)
+	} else {
+		k.timer.Reset(time.Until(t))
+	}
+}
+
+// sweep does what is due, and sets the timer for what is due next.
+func (k *keeper) sweep() {
+	now := time.Now()
+	type late struct {
+		d   *Delivery
+		op  string
+		err error
+	}
+	var expired []late
+	var extend []*batch
+	var next time.Time
+	upcoming := func(t time.Time) {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+
+	k.mu.Lock()
+	k.armed.Store(0)
+	for b := k.batches; b != nil; b = b.next {
+		for i := range b.deliveries {
+			d := &b.deliveries[i]
+			d.mu.Lock()
+			switch {
+			case d.settled:
+			case !d.due.IsZero() && !now.Before(d.due):
+				expired = append(expired, late{d, "expire", swarm.ErrTimeToFlight})
+			case !d.lease.IsZero() && !now.Before(d.lease):
+				expired = append(expired, late{d, "extend", swarm.ErrLeaseLost})
+			default:
+				upcoming(d.due)
+				upcoming(d.lease)
+			}
+			d.mu.Unlock()
+		}
+		if k.extender == nil || b.extendAt.IsZero() {
+			continue
+		}
+		if !now.Before(b.extendAt) {
+			b.extendAt = now.Add(max(b.every/8, time.Millisecond)) // next attempt, should this one fail
+			extend = append(extend, b)
+		}
+		upcoming(b.extendAt)
+	}
+	if !next.IsZero() {
+		k.arm(next)
+	}
+	k.mu.Unlock()
+
+	for _, x := range expired {
+		x.d.fail(x.op, x.err)
+	}
+	for _, b := range extend {
+		k.engine.helpers.add(1)
+		go func() {
+			defer k.engine.helpers.add(-1)
+			k.extend(b)
+		}()
+	}
+}
+
+// extend asks the broker to prolong the leases of what is not settled in a batch.
+func (k *keeper) extend(b *batch) {
+	var live []*Delivery
+	var bags []*driver.Bag
+	for i := range b.deliveries {
+		d := &b.deliveries[i]
+		d.mu.Lock()
+		if !d.settled && !d.extending && !d.lease.IsZero() {
+			d.extending = true
+			live = append(live, d)
+			bags = append(bags, d.bag)
+		}
+		d.mu.Unlock()
+	}
+	if len(live) == 0 {
+		return
+	}
+	asked := time.Now()
+	var err error
+	limit := max(k.engine.limits.Entries, 1)
+	lost := make([]error, len(live))
+	for from := 0; from < len(bags); from += limit {
+		part := bags[from:min(from+limit, len(bags))]
+		c := newCall(k.engine.live, k.engine.cfg.NetworkTimeout)
+		err = c.do(func(ctx context.Context) error { return k.extender.Extend(ctx, part, b.every) })
+		c.end()
+		batch := make([]*entry, len(part))
+		results := outcomesOf(batch, err)
+		for i := range part {
+			if f := results.of(i); f.Err != nil {
+				lost[from+i] = f.Err
+				if f.Permanent {
+					lost[from+i] = driver.Permanent(f.Err)
+				}
+			}
+		}
+	}
+
+	failed := false
+	for i, d := range live {
+		d.mu.Lock()
+		d.extending = false
+		if lost[i] == nil {
+			d.lease = asked.Add(b.every)
+		}
+		settled := d.settled
+		d.mu.Unlock()
+		switch {
+		case settled:
+			b.push(d, true)
+		case driver.IsPermanent(lost[i]):
+			d.fail("extend", swarm.ErrLeaseLost)
+		case lost[i] != nil:
+			failed = true
+			k.engine.report.report(d.error("extend", lost[i]))
+		}
+	}
+	if !failed {
+		k.mu.Lock()
+		b.extendAt = asked.Add(b.every / 2)
+		k.mu.Unlock()
+	}
+}
+
+// open lists the deliveries that are not settled.
+func (k *keeper) open() []*Delivery {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var open []*Delivery
+	for b := k.batches; b != nil; b = b.next {
+		for i := range b.deliveries {
+			d := &b.deliveries[i]
+			d.mu.Lock()
+			if !d.settled {
+				open = append(open, d)
+			}
+			d.mu.Unlock()
+		}
+	}
+	return open
+}

@@ -1,0 +1,368 @@
+// Package kernel is the engine of swarm. It starts, owns and ends every goroutine,
+// and moves bytes: package emit and package listen put types on top, drivers put
+// brokers below. Broker authors call [NewEmitter], [NewListener] and [NewEndpoint];
+// users get what these return.
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// Engine is what all kernels have: the life cycle. Its methods are safe for concurrent
+// use.
+type Engine struct {
+	cfg      swarm.Config
+	closer   io.Closer
+	source   any // driver.Receiver or driver.Runner; nil: emits only
+	receiver driver.Receiver
+	limits   driver.Limits
+	share    int           // messages of a category in the hands of consumers
+	pause    time.Duration // after an empty receive
+	prefix   string
+	sequence atomic.Uint64
+
+	report  *reporter
+	sender  *requests
+	settler *requests
+	keeper  keeper
+	gate    gate
+
+	// Stages of the shutdown, in order: see drain.
+	polling  context.Context // ends: no more receives
+	stop     context.CancelFunc
+	closing  chan struct{}   // closed: nothing more is handed over
+	refusing chan struct{}   // closed: nothing more is accepted
+	live     context.Context // ends: broker calls are cut off
+	sever    context.CancelCauseFunc
+	severed  chan struct{} // closed: lanes give up what is left
+	closed   chan struct{} // closed: the shutdown has ended with result
+	result   error
+
+	running  atomic.Bool
+	shutting atomic.Bool
+	polls    tally // pollers
+	working  tally // messages handed over and not settled
+	helpers  tally // goroutines that extend leases
+
+	inletsOpen, outletsOpen tally // lanes that have not closed their channels
+	flushing                tally // emit lanes that have something left
+	undelivered             atomic.Int64
+	unconfirmed             atomic.Int64
+
+	mu      sync.RWMutex
+	inlets  map[string]*Inlet
+	unknown *Inlet
+}
+
+// Emitter is a kernel that emits: package emit makes channels of it.
+type Emitter struct{ *Engine }
+
+// Listener is a kernel that listens: package listen makes channels of it.
+type Listener struct{ *Engine }
+
+// Endpoint is a kernel that emits and listens.
+type Endpoint struct{ *Engine }
+
+// Outlet makes the engine's end of an emit lane with a window of values; for package
+// emit.
+func (e *Emitter) Outlet(category string, window int) *Outlet { return e.outlet(category, window) }
+
+// Outlet is [Emitter.Outlet].
+func (e *Endpoint) Outlet(category string, window int) *Outlet { return e.outlet(category, window) }
+
+// NewBag makes a bag with a fresh id, for Enqueue; for package emit.
+func (e *Emitter) NewBag(category string) driver.Bag { return e.newBag(category) }
+
+// NewBag is [Emitter.NewBag].
+func (e *Endpoint) NewBag(category string) driver.Bag { return e.newBag(category) }
+
+// Enqueue sends one bag, together with others that are ready, and blocks until the
+// broker has accepted it, it has failed for good, or ctx ends; for package emit.
+func (e *Emitter) Enqueue(ctx context.Context, bag *driver.Bag) error { return e.enqueue(ctx, bag) }
+
+// Enqueue is [Emitter.Enqueue].
+func (e *Endpoint) Enqueue(ctx context.Context, bag *driver.Bag) error { return e.enqueue(ctx, bag) }
+
+// Inlet makes the engine's end of a listen lane. It panics when the category is bound
+// already, naming both types; for package listen.
+func (e *Listener) Inlet(category, goType string) *Inlet { return e.bind(category, goType, false) }
+
+// Inlet is [Listener.Inlet].
+func (e *Endpoint) Inlet(category, goType string) *Inlet { return e.bind(category, goType, false) }
+
+// CatchAll makes the inlet of messages nobody else listens to; for package listen.
+func (e *Listener) CatchAll() *Inlet { return e.bind("", "[]byte", true) }
+
+// CatchAll is [Listener.CatchAll].
+func (e *Endpoint) CatchAll() *Inlet { return e.bind("", "[]byte", true) }
+
+// NewEmitter builds a kernel on a driver that sends. From here on the driver belongs
+// to the kernel, also when an error is returned.
+func NewEmitter(d driver.Sender, opts ...swarm.Option) (*Emitter, error) {
+	e, err := newEngine(d, nil, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Emitter{e}, nil
+}
+
+// NewListener builds a kernel on a driver that is a [driver.Receiver] or a
+// [driver.Runner]. From here on the driver belongs to the kernel, also when an error
+// is returned.
+func NewListener(d io.Closer, opts ...swarm.Option) (*Listener, error) {
+	e, err := newEngine(nil, d, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{e}, nil
+}
+
+// NewEndpoint builds a kernel on a driver that sends, and is a [driver.Receiver] or a
+// [driver.Runner]. From here on the driver belongs to the kernel, also when an error
+// is returned.
+func NewEndpoint(d driver.Sender, opts ...swarm.Option) (*Endpoint, error) {
+	e, err := newEngine(d, d, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Endpoint{e}, nil
+}
+
+func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine, err error) {
+	drv := source
+	if sender != nil {
+		drv = sender
+	}
+	closer, ok := drv.(io.Closer)
+	if !ok {
+		return nil, fmt.Errorf("swarm: driver %T is not an io.Closer", drv)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closer.Close())
+		}
+	}()
+	cfg, err := swarm.NewConfig(opts...)
+	if err != nil {
+		return nil, err
+	}
+	e = &Engine{
+		cfg:      cfg,
+		closer:   closer,
+		prefix:   newPrefix(),
+		report:   newReporter(cfg.Logger, cfg.StdErr),
+		closing:  make(chan struct{}),
+		refusing: make(chan struct{}),
+		severed:  make(chan struct{}),
+		closed:   make(chan struct{}),
+		inlets:   map[string]*Inlet{},
+	}
+	if l, ok := drv.(driver.Limiter); ok {
+		e.limits = l.Limits()
+	}
+	if e.limits.Entries < 0 || e.limits.Requests < 0 || e.limits.Bytes < 0 {
+		return nil, fmt.Errorf("swarm: driver %T has negative limits", drv)
+	}
+	if e.limits.Entries == 0 {
+		e.limits.Entries = 10
+	}
+	if e.limits.Requests == 0 {
+		e.limits.Requests = 16
+	}
+	e.share = cfg.PollerPool * e.limits.Entries
+	if e.pause = cfg.PollFrequency; e.pause < 0 {
+		e.pause = idlePause
+		if e.limits.Wait > 0 {
+			e.pause = 0
+		}
+	}
+	e.polling, e.stop = context.WithCancel(context.Background())
+	e.live, e.sever = context.WithCancelCause(context.Background())
+	if sender != nil {
+		e.sender = e.newRequests(e.limits, true, cfg.Linger, func(ctx context.Context, entries []*entry, w *worker) error {
+			w.bags = w.bags[:0]
+			for _, x := range entries {
+				w.bags = append(w.bags, *x.bag)
+			}
+			defer clear(w.bags)
+			return sender.Send(ctx, w.bags)
+		})
+	}
+	if source != nil {
+		err = e.attach(source)
+	}
+	return e, err
+}
+
+// settleLinger is how long an acknowledgement waits for the rest of its micro-batch.
+const settleLinger = 20 * time.Millisecond
+
+func (e *Engine) attach(source any) error {
+	e.source = source
+	e.keeper.engine = e
+	if _, ok := source.(driver.Runner); ok {
+		return nil
+	}
+	receiver, ok := source.(driver.Receiver)
+	if !ok {
+		return fmt.Errorf("swarm: driver %T neither receives nor runs", source)
+	}
+	e.receiver = receiver
+	e.keeper.extender, _ = source.(driver.Extender)
+	limits := driver.Limits{Entries: e.limits.Entries, Requests: e.limits.Requests}
+	e.settler = e.newRequests(limits, false, settleLinger, func(ctx context.Context, entries []*entry, w *worker) error {
+		w.settlements = w.settlements[:0]
+		for _, x := range entries {
+			w.settlements = append(w.settlements, x.verdict)
+		}
+		defer clear(w.settlements)
+		return receiver.Settle(ctx, w.settlements)
+	})
+	return nil
+}
+
+func (e *Engine) newRequests(limits driver.Limits, eager bool, linger time.Duration, call func(context.Context, []*entry, *worker) error) *requests {
+	return &requests{
+		call:    call,
+		live:    e.live,
+		limits:  limits,
+		retry:   e.cfg.Retry,
+		timeout: e.cfg.NetworkTimeout,
+		eager:   eager,
+		linger:  linger,
+		groups:  map[string]*group{},
+		backing: map[*entry]*time.Timer{},
+	}
+}
+
+// confirmed takes note of the broker's answer to a settlement.
+func (e *Engine) confirmed(x *entry) {
+	if x.err != nil {
+		e.unconfirmed.Add(1)
+		e.report.report(listenError(x.bag, "settle", x.err))
+	}
+}
+
+// Config of the kernel.
+func (e *Engine) Config() swarm.Config { return e.cfg }
+
+// Done is closed when values begin to be refused: producers may stop.
+func (e *Engine) Done() <-chan struct{} { return e.refusing }
+
+func (e *Engine) isRefusing() bool { return isClosed(e.refusing) }
+func (e *Engine) isClosing() bool  { return isClosed(e.closing) }
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Await is Run until SIGTERM or SIGINT. A second signal ends the process at once.
+func (e *Engine) Await() error { return swarm.Await(e) }
+
+// Run serves until ctx ends, the kernel is closed, or the broker fails for good; then
+// it drains within DrainTimeout. A kernel that only emits waits. Run returns nil when
+// nothing was left behind, else a [*swarm.DrainError], which wraps what made the
+// broker fail. It may be called once; the second time returns [swarm.ErrRunning].
+func (e *Engine) Run(ctx context.Context) error {
+	if !e.running.CompareAndSwap(false, true) {
+		return swarm.ErrRunning
+	}
+	failed := make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default:
+		}
+	}
+	e.mu.Lock()
+	if e.polling.Err() == nil {
+		e.start(fail)
+	}
+	e.mu.Unlock()
+
+	var cause error
+	select {
+	case <-ctx.Done():
+	case <-e.polling.Done():
+	case cause = <-failed:
+	}
+	return e.shutdown(cause)
+}
+
+// start starts what receives. fail is told when it has ended by itself.
+func (e *Engine) start(fail func(error)) {
+	if runner, ok := e.source.(driver.Runner); ok {
+		e.polls.add(1)
+		go func() {
+			defer e.polls.add(-1)
+			err := runner.Run(e.polling, e.serve)
+			if e.polling.Err() == nil {
+				fail(err)
+			}
+		}()
+		return
+	}
+	if e.receiver == nil {
+		return
+	}
+	for range e.cfg.PollerPool {
+		p := &poller{engine: e, wake: make(chan struct{}, 1)}
+		e.polls.add(1)
+		go func() {
+			defer e.polls.add(-1)
+			if err := p.poll(e.polling); err != nil {
+				fail(err)
+			}
+		}()
+	}
+}
+
+// Close is [Engine.Shutdown] with DrainTimeout as the deadline.
+func (e *Engine) Close() error { return e.shutdown(nil) }
+
+func (e *Engine) shutdown(cause error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.DrainTimeout)
+	defer cancel()
+	return e.end(ctx, cause)
+}
+
+// Shutdown ends the kernel gracefully: nothing more is received, what was not handed
+// over is released, consumers finish what they have, what was accepted is sent. At the
+// deadline of ctx it cuts off what is left, and returns a [*swarm.DrainError] with
+// exact counts. Without a deadline it waits for consumers as long as they take.
+//
+// Shutdown is idempotent and safe from any goroutine: further calls wait for the
+// first and return the same.
+func (e *Engine) Shutdown(ctx context.Context) error { return e.end(ctx, nil) }
+
+func (e *Engine) end(ctx context.Context, cause error) error {
+	if !e.shutting.CompareAndSwap(false, true) {
+		select {
+		case <-e.closed:
+			return e.result
+		case <-ctx.Done():
+			// The first call may have ended at the same deadline.
+			if isClosed(e.closed) {
+				return e.result
+			}
+			return context.Cause(ctx)
+		}
+	}
+	e.result = e.drain(ctx, cause)
+	close(e.closed)
+	return e.result
+}

@@ -1,0 +1,224 @@
+package kernel
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fogfish/swarm/core/backoff"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// idlePause is the pause after an empty receive of a broker that does not wait.
+const idlePause = time.Second
+
+// outage is the pause after a receive that failed.
+var outage = backoff.Exponential(100*time.Millisecond, 20*time.Second).EqualJitter()
+
+// poller asks for messages, one request at a time, as long as clauses L1 and L5
+// allow.
+type poller struct {
+	engine *Engine
+	open   atomic.Int32  // batches that are not complete
+	wake   chan struct{} // capacity 1: look at the gate again
+}
+
+// gate says when a poller may ask. Its lock is taken once a receive, not once a
+// message.
+type gate struct {
+	mu       sync.Mutex
+	waiting  []*poller
+	waiters  atomic.Int32
+	reserved int // messages that receives in flight may bring
+}
+
+// alert makes the waiting pollers look again.
+func (g *gate) alert() {
+	if g.waiters.Load() == 0 {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.waiting {
+		p.alert()
+	}
+}
+
+func (p *poller) alert() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *poller) completed() {
+	if p.open.Add(-1) == 0 {
+		p.alert()
+	}
+}
+
+// turn blocks until the poller may ask, and says for how many messages. It returns 0
+// when ctx has ended.
+func (p *poller) turn(ctx context.Context) int {
+	e := p.engine
+	e.gate.waiters.Add(1)
+	e.gate.mu.Lock()
+	e.gate.waiting = append(e.gate.waiting, p)
+	e.gate.mu.Unlock()
+	defer func() {
+		e.gate.mu.Lock()
+		for i, x := range e.gate.waiting {
+			if x == p {
+				last := len(e.gate.waiting) - 1
+				e.gate.waiting[i] = e.gate.waiting[last]
+				e.gate.waiting = e.gate.waiting[:last]
+				break
+			}
+		}
+		e.gate.mu.Unlock()
+		e.gate.waiters.Add(-1)
+	}()
+	for ctx.Err() == nil {
+		e.gate.mu.Lock()
+		n := e.allowance(p)
+		e.gate.reserved += n
+		e.gate.mu.Unlock()
+		if n > 0 {
+			return n
+		}
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+		}
+	}
+	return 0
+}
+
+// allowance is for how many messages a poller may ask now. It asks when all it has
+// received is settled, or while some category has nothing in flight; and never for
+// more than each category can take: its share in flight and one more share parked.
+func (e *Engine) allowance(p *poller) int {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	room, idle := 2*e.share, false
+	look := func(in *Inlet) {
+		in.mu.Lock()
+		room = min(room, 2*e.share-in.load)
+		idle = idle || in.load == 0
+		in.mu.Unlock()
+	}
+	for _, in := range e.inlets {
+		look(in)
+	}
+	if e.unknown != nil {
+		look(e.unknown)
+	} else if len(e.inlets) == 0 {
+		return 0 // nobody listens: the broker keeps its messages
+	}
+	if p.open.Load() > 0 && !idle {
+		return 0
+	}
+	return max(0, min(e.limits.Entries, room-e.gate.reserved))
+}
+
+// poll asks until ctx ends. It returns an error when asking again is pointless.
+func (p *poller) poll(ctx context.Context) error {
+	e := p.engine
+	c := newCall(ctx, e.cfg.NetworkTimeout+e.limits.Wait)
+	defer c.end()
+	failures := 0
+	for {
+		n := p.turn(ctx)
+		if n == 0 {
+			return nil
+		}
+		var bags []driver.Bag
+		err := c.do(func(ctx context.Context) (err error) {
+			bags, err = e.receiver.Receive(ctx, n)
+			return err
+		})
+		if len(bags) > 0 {
+			p.accept(bags)
+		}
+		e.gate.mu.Lock()
+		e.gate.reserved -= n
+		e.gate.mu.Unlock()
+		e.gate.alert()
+
+		var pause time.Duration
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case driver.IsPermanent(err):
+			return err
+		case err != nil:
+			failures++
+			pause = outage(failures)
+			e.report.report(listenError(&driver.Bag{}, "receive", err))
+		case len(bags) == 0:
+			failures, pause = 0, e.pause
+		default:
+			failures = 0
+		}
+		if pause > 0 && !sleep(ctx, pause) {
+			return nil
+		}
+	}
+}
+
+// accept makes a batch of what was received, and sends it on its way.
+func (p *poller) accept(bags []driver.Bag) {
+	e := p.engine
+	b := e.newBatch(e.live, bags)
+	b.poller = p
+	p.open.Add(1)
+	if e.cfg.AtMostOnce && !e.isClosing() {
+		e.acknowledge(b)
+	} else {
+		e.keeper.add(b, time.Now())
+	}
+	b.route()
+}
+
+// acknowledge settles a batch before it is handed over: at most once. What the broker
+// does not confirm is not handed over, since it comes again; neither is what nobody
+// listens to.
+func (e *Engine) acknowledge(b *batch) {
+	var open sync.WaitGroup
+	entries := make([]*entry, 0, len(b.deliveries))
+	for i := range b.deliveries {
+		d := &b.deliveries[i]
+		if e.lookup(e.category(d.bag)) == nil {
+			continue
+		}
+		d.acked = true
+		open.Add(1)
+		entries = append(entries, &entry{
+			bag:     d.bag,
+			verdict: driver.Settlement{Bag: d.bag, Outcome: driver.Ack},
+			done: func(done *entry) {
+				if done.err != nil {
+					d.acked = false
+					d.settle(driver.Release, 0, done.err)
+					e.report.report(d.error("settle", done.err))
+				}
+				open.Done()
+			},
+		})
+	}
+	e.settler.push(true, false, entries...)
+	open.Wait()
+}
+
+// sleep reports false when ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,476 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fogfish/swarm/core/backoff"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// entry is one message of a request: a bag to send, or a delivery to settle.
+type entry struct {
+	bag      *driver.Bag
+	verdict  driver.Settlement // of a delivery; unused by sends
+	size     int               // bytes, as the broker counts
+	attempts int               // calls that carried the entry
+	err      error             // outcome, once done
+	finished bool              // done was called; guarded by requests.mu
+
+	// done is told the outcome, exactly once. It must not block.
+	done func(*entry)
+}
+
+// requests gathers entries into requests, keeps a bounded number of them in flight,
+// and repeats what failed. One serves the sends of a kernel, one its settlements.
+//
+// It has no goroutine of its own: whoever pushes an entry starts a worker if a
+// request is due, and a worker ends when none is.
+type requests struct {
+	call    func(ctx context.Context, entries []*entry, w *worker) error
+	live    context.Context // ends at the cut: see Kernel.drain
+	limits  driver.Limits
+	retry   backoff.Policy
+	timeout time.Duration
+
+	// eager sends a partial batch when no request is in flight. Otherwise it
+	// waits for the linger, or for an urgent entry.
+	eager  bool
+	linger time.Duration
+
+	pending tally // entries that are not done
+
+	mu      sync.Mutex
+	queue   []*entry          // due to be sent, in order; of an ordered broker one per group
+	bytes   int               // sum of sizes in queue
+	groups  map[string]*group // of an ordered broker: groups with an entry that is not done
+	backing map[*entry]*time.Timer
+	workers []*worker // with a request in flight, or about to cut one
+	calls   int       // requests in flight
+	spare   []*worker
+	hurry   bool // a partial batch goes at once
+	timer   *time.Timer
+	armed   bool
+	refuse  bool  // no more entries from synchronous callers
+	dead    error // set by abort: the outcome of everything that is not done
+}
+
+// group is the unit of order. Only its first entry is in the queue, in flight or
+// backing off; the others wait here.
+type group struct {
+	busy int // entries ahead of the waiting ones
+	wait []*entry
+}
+
+// worker carries one request at a time.
+type worker struct {
+	batch       []*entry // in flight; guarded by requests.mu
+	told        []*entry // done, to be told
+	bags        []driver.Bag
+	settlements []driver.Settlement
+	call        *call
+	cutting     bool // started, and has not cut its batch
+}
+
+// push queues entries. It reports false, and takes none, when the caller is
+// synchronous and the kernel refuses.
+func (r *requests) push(urgent, sync bool, entries ...*entry) bool {
+	r.mu.Lock()
+	if sync && r.refuse {
+		r.mu.Unlock()
+		return false
+	}
+	r.pending.add(len(entries))
+	if r.dead != nil {
+		r.mu.Unlock()
+		for _, e := range entries {
+			e.err, e.finished = r.dead, true
+			r.done(e)
+		}
+		return true
+	}
+	for _, e := range entries {
+		r.enqueue(e)
+	}
+	r.hurry = r.hurry || urgent
+	r.dispatch()
+	r.mu.Unlock()
+	return true
+}
+
+func (r *requests) done(e *entry) {
+	e.done(e)
+	r.pending.add(-1)
+}
+
+// enqueue puts an entry in the queue, or behind the entries of its group.
+func (r *requests) enqueue(e *entry) {
+	if r.limits.Ordered && e.bag.Group != "" {
+		g := r.groups[e.bag.Group]
+		if g == nil {
+			g = &group{}
+			r.groups[e.bag.Group] = g
+		}
+		if g.busy > 0 {
+			g.wait = append(g.wait, e)
+			return
+		}
+		g.busy++
+	}
+	r.queue = append(r.queue, e)
+	r.bytes += e.size
+}
+
+// dispatch starts workers for the requests that are due, or the timer after which
+// one will be. Callers hold mu.
+func (r *requests) dispatch() {
+	full := len(r.queue) / r.limits.Entries
+	if r.limits.Bytes > 0 {
+		full = max(full, r.bytes/r.limits.Bytes)
+	}
+	partial := len(r.queue) > 0 && full == 0 || len(r.queue)%r.limits.Entries > 0
+	due := full
+	if partial && (r.hurry || r.eager && r.calls == 0) {
+		due++
+	}
+	cutting := 0
+	for _, w := range r.workers {
+		if w.cutting {
+			cutting++
+		}
+	}
+	for ; cutting < due && len(r.workers) < r.limits.Requests; cutting++ {
+		w := r.idleWorker()
+		w.cutting = true
+		r.workers = append(r.workers, w)
+		go r.work(w)
+	}
+	if partial && cutting == 0 && !r.armed {
+		r.armed = true
+		if r.timer == nil {
+			r.timer = time.AfterFunc(r.linger, r.lingered)
+		} else {
+			r.timer.Reset(r.linger)
+		}
+	}
+}
+
+func (r *requests) lingered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.armed = false
+	if len(r.queue) > 0 {
+		r.hurry = true
+		r.dispatch()
+	}
+}
+
+func (r *requests) idleWorker() *worker {
+	if n := len(r.spare); n > 0 {
+		w := r.spare[n-1]
+		r.spare = r.spare[:n-1]
+		return w
+	}
+	return &worker{call: newCall(r.live, r.timeout)}
+}
+
+// work carries requests as long as one is due.
+func (r *requests) work(w *worker) {
+	for r.cut(w) {
+		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w.batch, w) })
+		r.settle(w, err)
+	}
+}
+
+// cut takes a batch off the queue. It reports false when none is due: the worker
+// has ended.
+func (r *requests) cut(w *worker) bool {
+	r.gather()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w.cutting = false
+	size, n := 0, 0
+	for n < len(r.queue) && n < r.limits.Entries {
+		if size += r.queue[n].size; n > 0 && r.limits.Bytes > 0 && size > r.limits.Bytes {
+			break
+		}
+		n++
+	}
+	full := n == r.limits.Entries || n < len(r.queue)
+	if n == 0 || !full && !r.hurry && !(r.eager && r.calls == 0) {
+		r.retire(w)
+		r.dispatch()
+		return false
+	}
+	w.batch = append(w.batch[:0], r.queue[:n]...)
+	r.queue = slices.Delete(r.queue, 0, n)
+	for _, e := range w.batch {
+		r.bytes -= e.size
+		e.attempts++
+	}
+	if r.limits.GroupBatches {
+		r.extend(w)
+	}
+	if len(r.queue) == 0 {
+		r.hurry = false
+	}
+	r.calls++
+	r.dispatch()
+	return true
+}
+
+// extend fills a batch with waiting entries of the groups it has.
+func (r *requests) extend(w *worker) {
+	size := 0
+	for _, e := range w.batch {
+		size += e.size
+	}
+	for i := 0; i < len(w.batch); i++ {
+		g := r.groups[w.batch[i].bag.Group]
+		for g != nil && len(g.wait) > 0 && len(w.batch) < r.limits.Entries {
+			e := g.wait[0]
+			if size += e.size; r.limits.Bytes > 0 && size > r.limits.Bytes {
+				return
+			}
+			g.wait = g.wait[1:]
+			g.busy++
+			e.attempts++
+			w.batch = append(w.batch, e)
+		}
+	}
+}
+
+// gather lets producers run before a partial batch is cut, as long as they add to
+// it: they were woken a moment ago by the answers of the request before, and would
+// else fill requests of 1 and of 9 in turn.
+func (r *requests) gather() {
+	before := -1
+	for {
+		r.mu.Lock()
+		n := len(r.queue)
+		r.mu.Unlock()
+		if n >= r.limits.Entries || n == before {
+			return
+		}
+		before = n
+		runtime.Gosched()
+	}
+}
+
+// settle tells the entries of a batch their outcome, and queues again what is worth
+// another attempt.
+func (r *requests) settle(w *worker, err error) {
+	outcomes := outcomesOf(w.batch, err)
+	r.mu.Lock()
+	for i, e := range w.batch {
+		if e.finished {
+			continue // aborted while in flight
+		}
+		if f := outcomes.of(i); f.Err != nil {
+			e.err = f.Err
+			if delay, again := r.retry.Next(e.attempts); again && !f.Permanent && r.dead == nil {
+				r.again(e, delay)
+				continue
+			}
+		} else {
+			e.err = nil
+		}
+		e.finished = true
+		r.leave(e)
+		w.told = append(w.told, e)
+	}
+	clear(w.batch)
+	w.batch = w.batch[:0]
+	r.mu.Unlock()
+
+	// Told before the request counts as ended, so that what it sets free is there
+	// when the next batch is cut. From then on the entry is its owner's again.
+	for _, e := range w.told {
+		r.done(e)
+	}
+	clear(w.told)
+	w.told = w.told[:0]
+
+	r.mu.Lock()
+	r.calls--
+	w.cutting = true
+	r.mu.Unlock()
+}
+
+// again queues an entry for its next attempt, after a delay.
+func (r *requests) again(e *entry, delay time.Duration) {
+	if delay <= 0 {
+		r.queue = append(r.queue, e)
+		r.bytes += e.size
+		return
+	}
+	r.backing[e] = time.AfterFunc(delay, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if _, ok := r.backing[e]; ok {
+			delete(r.backing, e)
+			r.queue = append(r.queue, e)
+			r.bytes += e.size
+			r.dispatch()
+		}
+	})
+}
+
+// leave lets the next entry of a group go.
+func (r *requests) leave(e *entry) {
+	if !r.limits.Ordered || e.bag.Group == "" {
+		return
+	}
+	g := r.groups[e.bag.Group]
+	if g == nil {
+		return
+	}
+	if g.busy--; g.busy > 0 {
+		return
+	}
+	if len(g.wait) == 0 {
+		delete(r.groups, e.bag.Group)
+		return
+	}
+	next := g.wait[0]
+	g.wait = g.wait[1:]
+	g.busy++
+	r.queue = append(r.queue, next)
+	r.bytes += next.size
+}
+
+func (r *requests) retire(w *worker) {
+	i := slices.Index(r.workers, w)
+	r.workers = slices.Delete(r.workers, i, i+1)
+	if r.dead == nil {
+		r.spare = append(r.spare, w)
+	} else {
+		w.call.end()
+	}
+}
+
+// withdraw takes back an entry that is not in flight. It reports false when it is,
+// or is done.
+func (r *requests) withdraw(e *entry) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i := slices.Index(r.queue, e); i >= 0 {
+		r.queue = slices.Delete(r.queue, i, i+1)
+		r.bytes -= e.size
+	} else if timer, ok := r.backing[e]; ok {
+		timer.Stop()
+		delete(r.backing, e)
+	} else if g := r.groups[e.bag.Group]; g != nil && slices.Contains(g.wait, e) {
+		g.wait = slices.DeleteFunc(g.wait, func(x *entry) bool { return x == e })
+		g.busy++ // leave takes it back
+	} else {
+		return false
+	}
+	e.finished = true
+	r.leave(e)
+	r.dispatch()
+	r.pending.add(-1)
+	return true
+}
+
+// refuseSync lets synchronous callers in no more.
+func (r *requests) refuseSync() {
+	r.mu.Lock()
+	r.refuse = true
+	r.mu.Unlock()
+}
+
+// abort ends everything that is not done, with err as its outcome, also what is in
+// flight in a driver that does not honour its context. It returns how many entries
+// that were.
+func (r *requests) abort(err error) int {
+	r.mu.Lock()
+	r.dead = err
+	rest := slices.Clone(r.queue)
+	for e, timer := range r.backing {
+		timer.Stop()
+		rest = append(rest, e)
+	}
+	for _, g := range r.groups {
+		rest = append(rest, g.wait...)
+	}
+	for _, w := range r.workers {
+		for _, e := range w.batch {
+			if !e.finished && !slices.Contains(rest, e) {
+				rest = append(rest, e)
+			}
+		}
+	}
+	for _, e := range rest {
+		e.finished = true
+		if e.err == nil {
+			e.err = err
+		} else {
+			e.err = errors.Join(err, e.err)
+		}
+	}
+	r.queue, r.bytes = nil, 0
+	clear(r.backing)
+	clear(r.groups)
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	for _, w := range r.spare {
+		w.call.end()
+	}
+	r.spare = nil
+	r.mu.Unlock()
+	for _, e := range rest {
+		r.done(e)
+	}
+	return len(rest)
+}
+
+// outcomes are the failures of a batch by position.
+type outcomes struct {
+	whole *driver.Failure
+	each  []driver.Failure // nil: all succeeded
+}
+
+func (o outcomes) of(i int) driver.Failure {
+	switch {
+	case o.whole != nil:
+		return *o.whole
+	case o.each != nil:
+		return o.each[i]
+	}
+	return driver.Failure{}
+}
+
+var errNoCause = errors.New("driver names no cause")
+
+// outcomesOf reads the answer of a driver. One that makes no sense, because it names
+// no entry or one that is not there, fails the whole batch: better twice than never.
+func outcomesOf(batch []*entry, err error) outcomes {
+	if err == nil {
+		return outcomes{}
+	}
+	partial, ok := errors.AsType[*driver.BatchError](err)
+	if !ok {
+		return outcomes{whole: &driver.Failure{Err: err, Permanent: driver.IsPermanent(err)}}
+	}
+	each := make([]driver.Failure, len(batch))
+	for _, f := range partial.Failed {
+		if f.Index < 0 || f.Index >= len(batch) {
+			return outcomes{whole: &driver.Failure{Err: err}}
+		}
+		if f.Err == nil {
+			f.Err = errNoCause
+		}
+		f.Permanent = f.Permanent || driver.IsPermanent(f.Err)
+		each[f.Index] = f
+	}
+	if len(partial.Failed) == 0 {
+		return outcomes{whole: &driver.Failure{Err: err}}
+	}
+	return outcomes{each: each}
+}

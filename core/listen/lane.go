@@ -1,0 +1,126 @@
+package listen
+
+import (
+	"fmt"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/codec"
+	"github.com/fogfish/swarm/core/kernel"
+)
+
+// lane is the goroutine behind one pair of listen channels. It alone decodes, hands
+// over and takes back.
+type lane[T any] struct {
+	in    *kernel.Inlet
+	codec codec.Decoder[T]
+	deq   chan swarm.Msg[T]
+	ack   chan swarm.Msg[T]
+
+	head *kernel.Delivery // offered on deq
+	msg  swarm.Msg[T]
+}
+
+func run[T any](q Listener, in *kernel.Inlet, dec codec.Decoder[T]) (<-chan swarm.Msg[T], chan<- swarm.Msg[T]) {
+	cfg := q.Config()
+	l := &lane[T]{
+		in:    in,
+		codec: dec,
+		deq:   make(chan swarm.Msg[T], cfg.RecvCapacity),
+		ack:   make(chan swarm.Msg[T], cfg.AckCapacity),
+	}
+	go l.run()
+	return l.deq, l.ack
+}
+
+// run is the life of the lane: serve until nothing more is to be handed over, release
+// what it holds, and take back what was handed over.
+func (l *lane[T]) run() {
+	l.serve()
+	l.release()
+	close(l.deq)
+	l.in.Closed()
+	for !l.in.Idle() {
+		l.returned(<-l.ack)
+	}
+}
+
+func (l *lane[T]) serve() {
+	for {
+		var deq chan<- swarm.Msg[T]
+		if l.head != nil || l.next() {
+			deq = l.deq
+		}
+		select {
+		case deq <- l.msg:
+			l.in.Handed(l.head)
+			l.forget()
+		case msg := <-l.ack:
+			l.returned(msg)
+		case <-l.in.Wake():
+			if l.head != nil && l.in.Gone(l.head) {
+				l.forget()
+			}
+		case <-l.in.Closing():
+			return
+		}
+	}
+}
+
+// next decodes the message that is next. What cannot be decoded is rejected: it does
+// not stop the messages behind it.
+func (l *lane[T]) next() bool {
+	for d := l.in.Next(); d != nil; d = l.in.Next() {
+		bag := d.Bag()
+		err := codec.Safely(func() (err error) {
+			l.msg.Object, err = l.codec.Decode(bag.Body)
+			return err
+		})
+		if err != nil {
+			l.in.Reject(d, fmt.Errorf("decode %T: %w", l.msg.Object, err))
+			continue
+		}
+		l.head = d
+		l.msg.Category = bag.Category
+		l.msg.Digest = swarm.NewDigest(d)
+		l.msg.IOContext = bag.Native
+		l.msg.ID = bag.ID
+		l.msg.Attempt = bag.Attempt
+		l.msg.SentAt = bag.SentAt
+		return true
+	}
+	return false
+}
+
+func (l *lane[T]) forget() {
+	l.head, l.msg = nil, swarm.Msg[T]{}
+}
+
+func (l *lane[T]) returned(msg swarm.Msg[T]) { l.in.Return(msg.Digest, msg.Error) }
+
+// release gives back what was not handed over, also what no consumer has taken out of
+// the buffer. At most once the buffer is the consumer's: it is filled up first.
+func (l *lane[T]) release() {
+	atMostOnce := l.in.Config().AtMostOnce
+	if atMostOnce {
+		for (l.head != nil || l.next()) && len(l.deq) < cap(l.deq) {
+			l.deq <- l.msg // does not block: nobody else sends
+			l.in.Handed(l.head)
+			l.forget()
+		}
+	} else {
+		for len(l.deq) > 0 {
+			select {
+			case msg := <-l.deq:
+				l.in.Reclaim(msg.Digest)
+			default: // a consumer was faster
+			}
+		}
+	}
+	if l.head != nil {
+		l.in.Release(l.head)
+		l.forget()
+	}
+	for _, d := range l.in.Rest() {
+		l.in.Release(d)
+	}
+}
