@@ -70,6 +70,11 @@ func (e *Engine) drain(ctx context.Context, cause error) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	_ = e.outletsOpen.wait(last)
+	for _, r := range []*requests{e.sender, e.settler} {
+		if r != nil {
+			_ = r.working.wait(last)
+		}
+	}
 
 	// The driver last: nobody calls it any more.
 	if err := e.closer.Close(); err != nil && left.Err == nil {

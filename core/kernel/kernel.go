@@ -240,7 +240,7 @@ func (e *Engine) newRequests(limits driver.Limits, eager bool, linger time.Durat
 		eager:   eager,
 		linger:  linger,
 		groups:  map[string]*group{},
-		backing: map[*entry]*time.Timer{},
+		backing: map[*retry]struct{}{},
 	}
 }
 

@@ -43,12 +43,13 @@ type requests struct {
 	linger time.Duration
 
 	pending tally // entries that are not done
+	working tally // workers
 
 	mu      sync.Mutex
 	queue   []*entry          // due to be sent, in order; of an ordered broker one per group
 	bytes   int               // sum of sizes in queue
 	groups  map[string]*group // of an ordered broker: groups with an entry that is not done
-	backing map[*entry]*time.Timer
+	backing map[*retry]struct{}
 	workers []*worker // with a request in flight, or about to cut one
 	calls   int       // requests in flight
 	spare   []*worker
@@ -66,6 +67,12 @@ type group struct {
 	wait []*entry
 }
 
+// retry is what waits for its next attempt after one request.
+type retry struct {
+	entries []*entry
+	timer   *time.Timer
+}
+
 // worker carries one request at a time.
 type worker struct {
 	batch       []*entry // in flight; guarded by requests.mu
@@ -73,7 +80,9 @@ type worker struct {
 	bags        []driver.Bag
 	settlements []driver.Settlement
 	call        *call
-	cutting     bool // started, and has not cut its batch
+	cutting     bool          // started, and has not cut its batch
+	answered    int           // entries of its last request
+	took        time.Duration // which took this long
 }
 
 // push queues entries. It reports false, and takes none, when the caller is
@@ -147,6 +156,7 @@ func (r *requests) dispatch() {
 		w := r.idleWorker()
 		w.cutting = true
 		r.workers = append(r.workers, w)
+		r.working.add(1)
 		go r.work(w)
 	}
 	if partial && cutting == 0 && !r.armed {
@@ -180,8 +190,12 @@ func (r *requests) idleWorker() *worker {
 
 // work carries requests as long as one is due.
 func (r *requests) work(w *worker) {
+	defer r.working.add(-1)
 	for r.cut(w) {
+		w.answered = len(w.batch)
+		began := time.Now()
 		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w.batch, w) })
+		w.took = time.Since(began)
 		r.settle(w, err)
 	}
 }
@@ -189,7 +203,7 @@ func (r *requests) work(w *worker) {
 // cut takes a batch off the queue. It reports false when none is due: the worker
 // has ended.
 func (r *requests) cut(w *worker) bool {
-	r.gather()
+	r.gather(w)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w.cutting = false
@@ -246,43 +260,57 @@ func (r *requests) extend(w *worker) {
 
 // gather lets producers run before a partial batch is cut, as long as they add to
 // it: they were woken a moment ago by the answers of the request before, and would
-// else fill requests of 1 and of 9 in turn.
-func (r *requests) gather() {
-	before := -1
-	for {
-		r.mu.Lock()
-		n := len(r.queue)
-		r.mu.Unlock()
-		if n >= r.limits.Entries || n == before {
-			return
+// else fill requests of 1 and of 9 in turn. After a request over a network it also
+// waits for as many values as were answered, a twentieth of the time of the request
+// at most.
+func (r *requests) gather(w *worker) {
+	n := 0
+	for before := -1; ; before = n {
+		if n = r.queued(); n >= r.limits.Entries || n == before {
+			break
 		}
-		before = n
 		runtime.Gosched()
 	}
+	const step = 50 * time.Microsecond
+	expect := min(w.answered, r.limits.Entries)
+	for left := w.took / 20; r.eager && expect > 1 && n < expect && left >= step; left -= step {
+		if !sleep(r.live, step) {
+			break
+		}
+		n = r.queued()
+	}
+	w.answered = 0
+}
+
+func (r *requests) queued() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue)
 }
 
 // settle tells the entries of a batch their outcome, and queues again what is worth
 // another attempt.
 func (r *requests) settle(w *worker, err error) {
 	outcomes := outcomesOf(w.batch, err)
+	var again []*entry
+	var delay time.Duration
 	r.mu.Lock()
 	for i, e := range w.batch {
 		if e.finished {
 			continue // aborted while in flight
 		}
-		if f := outcomes.of(i); f.Err != nil {
-			e.err = f.Err
-			if delay, again := r.retry.Next(e.attempts); again && !f.Permanent && r.dead == nil {
-				r.again(e, delay)
-				continue
-			}
-		} else {
-			e.err = nil
+		f := outcomes.of(i)
+		e.err = f.Err
+		if next, more := r.retry.Next(e.attempts); f.Err != nil && more && !f.Permanent && r.dead == nil {
+			again = append(again, e)
+			delay = max(delay, next)
+			continue
 		}
 		e.finished = true
 		r.leave(e)
 		w.told = append(w.told, e)
 	}
+	r.again(again, delay)
 	clear(w.batch)
 	w.batch = w.batch[:0]
 	r.mu.Unlock()
@@ -301,31 +329,57 @@ func (r *requests) settle(w *worker, err error) {
 	r.mu.Unlock()
 }
 
-// again queues an entry for its next attempt, after a delay.
-func (r *requests) again(e *entry, delay time.Duration) {
-	if delay <= 0 {
+// again queues entries of one request for their next attempt, after a delay. Of each
+// group the first one leads again, and the others line up behind it in their order.
+func (r *requests) again(entries []*entry, delay time.Duration) {
+	lead := entries[:0:0]
+	for _, e := range slices.Backward(entries) {
+		g := r.group(e)
+		if g != nil && slices.ContainsFunc(entries[:slices.Index(entries, e)], func(x *entry) bool { return x.bag.Group == e.bag.Group }) {
+			g.busy--
+			g.wait = slices.Insert(g.wait, 0, e)
+			continue
+		}
+		lead = append(lead, e)
+	}
+	slices.Reverse(lead)
+	switch {
+	case len(lead) == 0:
+	case delay <= 0:
+		r.requeue(lead)
+	default:
+		x := &retry{entries: lead}
+		r.backing[x] = struct{}{}
+		x.timer = time.AfterFunc(delay, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if _, ok := r.backing[x]; ok {
+				delete(r.backing, x)
+				r.requeue(x.entries)
+				r.dispatch()
+			}
+		})
+	}
+}
+
+func (r *requests) requeue(entries []*entry) {
+	for _, e := range entries {
 		r.queue = append(r.queue, e)
 		r.bytes += e.size
-		return
 	}
-	r.backing[e] = time.AfterFunc(delay, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if _, ok := r.backing[e]; ok {
-			delete(r.backing, e)
-			r.queue = append(r.queue, e)
-			r.bytes += e.size
-			r.dispatch()
-		}
-	})
+}
+
+// group of an entry; nil when the broker keeps no order.
+func (r *requests) group(e *entry) *group {
+	if !r.limits.Ordered || e.bag.Group == "" {
+		return nil
+	}
+	return r.groups[e.bag.Group]
 }
 
 // leave lets the next entry of a group go.
 func (r *requests) leave(e *entry) {
-	if !r.limits.Ordered || e.bag.Group == "" {
-		return
-	}
-	g := r.groups[e.bag.Group]
+	g := r.group(e)
 	if g == nil {
 		return
 	}
@@ -336,11 +390,9 @@ func (r *requests) leave(e *entry) {
 		delete(r.groups, e.bag.Group)
 		return
 	}
-	next := g.wait[0]
-	g.wait = g.wait[1:]
 	g.busy++
-	r.queue = append(r.queue, next)
-	r.bytes += next.size
+	r.requeue(g.wait[:1])
+	g.wait = g.wait[1:]
 }
 
 func (r *requests) retire(w *worker) {
@@ -361,10 +413,9 @@ func (r *requests) withdraw(e *entry) bool {
 	if i := slices.Index(r.queue, e); i >= 0 {
 		r.queue = slices.Delete(r.queue, i, i+1)
 		r.bytes -= e.size
-	} else if timer, ok := r.backing[e]; ok {
-		timer.Stop()
-		delete(r.backing, e)
-	} else if g := r.groups[e.bag.Group]; g != nil && slices.Contains(g.wait, e) {
+	} else if x := r.retryOf(e); x != nil {
+		x.entries = slices.DeleteFunc(x.entries, func(y *entry) bool { return y == e })
+	} else if g := r.group(e); g != nil && slices.Contains(g.wait, e) {
 		g.wait = slices.DeleteFunc(g.wait, func(x *entry) bool { return x == e })
 		g.busy++ // leave takes it back
 	} else {
@@ -375,6 +426,15 @@ func (r *requests) withdraw(e *entry) bool {
 	r.dispatch()
 	r.pending.add(-1)
 	return true
+}
+
+func (r *requests) retryOf(e *entry) *retry {
+	for x := range r.backing {
+		if slices.Contains(x.entries, e) {
+			return x
+		}
+	}
+	return nil
 }
 
 // refuseSync lets synchronous callers in no more.
@@ -391,9 +451,9 @@ func (r *requests) abort(err error) int {
 	r.mu.Lock()
 	r.dead = err
 	rest := slices.Clone(r.queue)
-	for e, timer := range r.backing {
-		timer.Stop()
-		rest = append(rest, e)
+	for x := range r.backing {
+		x.timer.Stop()
+		rest = append(rest, x.entries...)
 	}
 	for _, g := range r.groups {
 		rest = append(rest, g.wait...)
