@@ -37,6 +37,12 @@ type Msg[T any] struct {
 	Object T
 }
 
+// NewMsg makes a message by hand: for tests of a consumer, or to send a message back
+// under a context derived from its own. One whose ctx is no delivery settles nothing.
+func NewMsg[T any](ctx context.Context, category string, object T) Msg[T] {
+	return Msg[T]{Category: category, Digest: NewDigest(ctx), Object: object}
+}
+
 // Fail returns the message as failed by err: a negative acknowledgement. A nil err
 // counts as [ErrFailed]. [RetryAfter] says when the message may come back.
 func (msg Msg[T]) Fail(err error) Msg[T] {
@@ -61,8 +67,8 @@ func (msg Msg[T]) Context() context.Context {
 // of no delivery.
 type Digest struct{ ctx context.Context }
 
-// NewDigest makes the token of a delivery from its context. Kernels call it, and
-// tests that build a Msg by hand; a digest that no kernel made settles nothing.
+// NewDigest makes the token of a delivery from its context. For kernels; programs
+// use [NewMsg].
 func NewDigest(ctx context.Context) Digest { return Digest{ctx: ctx} }
 
 // String tells digests apart in a log.

@@ -41,11 +41,15 @@ var errSettled = errors.New("swarm: message is settled")
 // Bag is the message as it was received.
 func (d *Delivery) Bag() *driver.Bag { return d.bag }
 
-// Deadline is the end of TimeToFlight, once the message was handed over.
+// Deadline is the end of TimeToFlight.
 func (d *Delivery) Deadline() (time.Time, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.due, !d.due.IsZero()
+	if d.due.IsZero() {
+		// A consumer that asks has the message: it is being handed over right now.
+		return time.Now().Add(d.batch.engine.cfg.TimeToFlight), true
+	}
+	return d.due, true
 }
 
 // Done is closed when the delivery ends.

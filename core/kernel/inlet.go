@@ -295,7 +295,8 @@ func (e *Engine) route(d *Delivery) {
 	}
 }
 
-// later is the delay after a nack by the kernel itself: a second at least.
+// later is the delay after a nack by the kernel itself: a second at least, and as if
+// two more deliveries had failed.
 func (e *Engine) later(attempt int) time.Duration {
-	return max(time.Second, e.cfg.Redelivery(max(attempt, 1)+1))
+	return max(time.Second, e.cfg.Redelivery(max(attempt, 1)+2))
 }

@@ -81,8 +81,8 @@ type worker struct {
 	settlements []driver.Settlement
 	call        *call
 	cutting     bool          // started, and has not cut its batch
-	answered    int           // entries of its last request
-	took        time.Duration // which took this long
+	took        time.Duration // by its last request
+	expect      int           // entries worth waiting for after it
 }
 
 // push queues entries. It reports false, and takes none, when the caller is
@@ -192,7 +192,6 @@ func (r *requests) idleWorker() *worker {
 func (r *requests) work(w *worker) {
 	defer r.working.add(-1)
 	for r.cut(w) {
-		w.answered = len(w.batch)
 		began := time.Now()
 		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w.batch, w) })
 		w.took = time.Since(began)
@@ -261,8 +260,7 @@ func (r *requests) extend(w *worker) {
 // gather lets producers run before a partial batch is cut, as long as they add to
 // it: they were woken a moment ago by the answers of the request before, and would
 // else fill requests of 1 and of 9 in turn. After a request over a network it also
-// waits for as many values as were answered, a twentieth of the time of the request
-// at most.
+// waits for as many values as that one has answered, a twentieth of its time at most.
 func (r *requests) gather(w *worker) {
 	n := 0
 	for before := -1; ; before = n {
@@ -272,14 +270,13 @@ func (r *requests) gather(w *worker) {
 		runtime.Gosched()
 	}
 	const step = 50 * time.Microsecond
-	expect := min(w.answered, r.limits.Entries)
-	for left := w.took / 20; r.eager && expect > 1 && n < expect && left >= step; left -= step {
+	for left := w.took / 20; r.eager && w.expect > 1 && n < w.expect && left >= step; left -= step {
 		if !sleep(r.live, step) {
 			break
 		}
 		n = r.queued()
 	}
-	w.answered = 0
+	w.expect = 0
 }
 
 func (r *requests) queued() int {
@@ -311,6 +308,7 @@ func (r *requests) settle(w *worker, err error) {
 		w.told = append(w.told, e)
 	}
 	r.again(again, delay)
+	w.expect = min(r.limits.Entries, len(r.queue)+len(w.told))
 	clear(w.batch)
 	w.batch = w.batch[:0]
 	r.mu.Unlock()

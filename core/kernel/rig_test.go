@@ -232,6 +232,20 @@ func (r *rig) outcome(id string) (last settled, n int) {
 	return last, n
 }
 
+// requests counts the calls of Receive and Settle.
+func (r *rig) requests() (receives, settles int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.receives, r.calls
+}
+
+// waiting is how many messages nobody has received.
+func (r *rig) waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue)
+}
+
 // count of settlements with an outcome.
 func (r *rig) count(o driver.Outcome) (n int) {
 	r.mu.Lock()
