@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -224,7 +225,7 @@ func (b *batch) settled(d *Delivery, extending bool) {
 		if d.entry.verdict.Outcome == driver.Ack {
 			b.engine.route(d.rest)
 		} else {
-			d.rest.settle(driver.Release, 0, d.entry.verdict.Err)
+			d.rest.settle(driver.Release, 0, fmt.Errorf("behind a failed message of its group: %w", d.entry.verdict.Err))
 		}
 	}
 	last := b.pending.Add(-1) == 0

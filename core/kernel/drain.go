@@ -15,6 +15,10 @@ const grace = 100 * time.Millisecond
 // drain ends the kernel. The order is the point: each step makes the next one finite.
 func (e *Engine) drain(ctx context.Context, cause error) error {
 	began := time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.hasty, cancel)()
+	defer e.hasten()
 	left := swarm.DrainError{Err: cause}
 
 	// Stop asking: from here on the number of messages only falls. The lock is
@@ -48,11 +52,11 @@ func (e *Engine) drain(ctx context.Context, cause error) error {
 		_ = e.sender.pending.wait(emits)
 	}
 
-	// Settlements were under way all the time; wait for the last ones. Leases that
-	// are being extended end with them.
+	// Settlements were under way all the time; wait for the last ones. Some wait
+	// themselves, for an extension of their lease.
 	if e.settler != nil {
-		_ = e.settler.pending.wait(ctx)
 		_ = e.helpers.wait(ctx)
+		_ = e.settler.pending.wait(ctx)
 	}
 
 	// Cut off what is left, in the queues first: a call that is cut off may not be

@@ -224,11 +224,12 @@ func (in *Inlet) Rest() []*Delivery {
 // Closed notes that the lane has closed its channel.
 func (in *Inlet) Closed() { in.engine.inletsOpen.add(-1) }
 
-// Idle reports that a closed lane may end: each message that was handed over has come
-// back. At most once nobody has to send messages back: a lane whose consumer never
-// did ends at once.
-func (in *Inlet) Idle() bool {
-	return in.out <= 0 || in.engine.cfg.AtMostOnce && !in.answered
+// Out is how many messages were handed over and have not come back: a closed lane stays
+// for them. At most once nobody has to send messages back: there, unless some message
+// has, a lane may leave when those that still come have room in its ack channel, or
+// TimeToFlight has passed.
+func (in *Inlet) Out() (n int, optional bool) {
+	return in.out, in.engine.cfg.AtMostOnce && !in.answered
 }
 
 // bind makes the inlet of a category; "" is the catch-all.

@@ -174,8 +174,7 @@ func (k *keeper) extend(b *batch) {
 		c := newCall(k.engine.live, k.engine.cfg.NetworkTimeout)
 		err = c.do(func(ctx context.Context) error { return k.extender.Extend(ctx, part, b.every) })
 		c.end()
-		batch := make([]*entry, len(part))
-		results := outcomesOf(batch, err)
+		results := outcomesOf(len(part), err)
 		for i := range part {
 			if f := results.of(i); f.Err != nil {
 				lost[from+i] = f.Err

@@ -43,7 +43,9 @@ type Engine struct {
 	refusing chan struct{}   // closed: nothing more is accepted
 	live     context.Context // ends: broker calls are cut off
 	sever    context.CancelCauseFunc
-	severed  chan struct{} // closed: lanes give up what is left
+	severed  chan struct{}   // closed: lanes give up what is left
+	hasty    context.Context // ends: the shutdown is cut short
+	hasten   context.CancelFunc
 	closed   chan struct{} // closed: the shutdown has ended with result
 	result   error
 
@@ -187,15 +189,11 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 	}
 	e.polling, e.stop = context.WithCancel(context.Background())
 	e.live, e.sever = context.WithCancelCause(context.Background())
+	e.hasty, e.hasten = context.WithCancel(context.Background())
 	if sender != nil {
-		e.sender = e.newRequests(e.limits, true, cfg.Linger, func(ctx context.Context, entries []*entry, w *worker) error {
-			w.bags = w.bags[:0]
-			for _, x := range entries {
-				w.bags = append(w.bags, *x.bag)
-			}
-			defer clear(w.bags)
-			return sender.Send(ctx, w.bags)
-		})
+		e.sender = e.newRequests(e.limits, true, cfg.Linger)
+		e.sender.load = func(w *worker, x *entry) { w.bags = append(w.bags, *x.bag) }
+		e.sender.call = func(ctx context.Context, w *worker) error { return sender.Send(ctx, w.bags) }
 	}
 	if source != nil {
 		err = e.attach(source)
@@ -219,20 +217,14 @@ func (e *Engine) attach(source any) error {
 	e.receiver = receiver
 	e.keeper.extender, _ = source.(driver.Extender)
 	limits := driver.Limits{Entries: e.limits.Entries, Requests: e.limits.Requests}
-	e.settler = e.newRequests(limits, false, settleLinger, func(ctx context.Context, entries []*entry, w *worker) error {
-		w.settlements = w.settlements[:0]
-		for _, x := range entries {
-			w.settlements = append(w.settlements, x.verdict)
-		}
-		defer clear(w.settlements)
-		return receiver.Settle(ctx, w.settlements)
-	})
+	e.settler = e.newRequests(limits, false, settleLinger)
+	e.settler.load = func(w *worker, x *entry) { w.settlements = append(w.settlements, x.verdict) }
+	e.settler.call = func(ctx context.Context, w *worker) error { return receiver.Settle(ctx, w.settlements) }
 	return nil
 }
 
-func (e *Engine) newRequests(limits driver.Limits, eager bool, linger time.Duration, call func(context.Context, []*entry, *worker) error) *requests {
+func (e *Engine) newRequests(limits driver.Limits, eager bool, linger time.Duration) *requests {
 	return &requests{
-		call:    call,
 		live:    e.live,
 		limits:  limits,
 		retry:   e.cfg.Retry,
@@ -346,21 +338,18 @@ func (e *Engine) shutdown(cause error) error {
 // exact counts. Without a deadline it waits for consumers as long as they take.
 //
 // Shutdown is idempotent and safe from any goroutine: further calls wait for the
-// first and return the same.
+// first and return the same. The earliest deadline of all calls counts.
 func (e *Engine) Shutdown(ctx context.Context) error { return e.end(ctx, nil) }
 
 func (e *Engine) end(ctx context.Context, cause error) error {
 	if !e.shutting.CompareAndSwap(false, true) {
 		select {
 		case <-e.closed:
-			return e.result
 		case <-ctx.Done():
-			// The first call may have ended at the same deadline.
-			if isClosed(e.closed) {
-				return e.result
-			}
-			return context.Cause(ctx)
+			e.hasten()
+			<-e.closed
 		}
+		return e.result
 	}
 	e.result = e.drain(ctx, cause)
 	close(e.closed)

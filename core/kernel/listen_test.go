@@ -256,10 +256,10 @@ func TestListen(t *testing.T) {
 			start(q)
 			a, b, u := <-deq, <-deq, <-users
 			ack <- a
-			ack <- a.Fail(errors.New("x"))                                                    // double
-			ack <- swarm.Msg[Note]{}                                                          // zero
-			ack <- swarm.Msg[Note]{Digest: swarm.NewDigest(t.Context())}                      // forged
-			ack <- swarm.Msg[Note]{Digest: u.Digest}                                          // of another channel
+			ack <- a.Fail(errors.New("x"))                                                      // double
+			ack <- swarm.Msg[Note]{}                                                            // zero
+			ack <- swarm.Msg[Note]{Digest: swarm.NewDigest(t.Context())}                        // forged
+			ack <- swarm.Msg[Note]{Digest: u.Digest}                                            // of another channel
 			ack <- swarm.Msg[Note]{Digest: swarm.NewDigest(context.WithoutCancel(t.Context()))} // forged
 			ack <- b
 			uack <- u

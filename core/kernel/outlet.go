@@ -55,7 +55,7 @@ func (o *Outlet) NewEntry(slot int) *Entry {
 // Fill readies an entry for the next value: a bag with a fresh id.
 func (o *Outlet) Fill(e *Entry) {
 	e.Bag = driver.Bag{Category: o.category, Source: o.engine.cfg.Source, ID: o.ids.next(o.engine)}
-	e.entry.attempts, e.entry.err, e.entry.finished = 0, nil, false
+	e.entry.attempts, e.entry.err = 0, nil
 }
 
 // Send hands entries over to be sent, in this order. Each of them comes back on

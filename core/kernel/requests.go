@@ -19,7 +19,6 @@ type entry struct {
 	size     int               // bytes, as the broker counts
 	attempts int               // calls that carried the entry
 	err      error             // outcome, once done
-	finished bool              // done was called; guarded by requests.mu
 
 	// done is told the outcome, exactly once. It must not block.
 	done func(*entry)
@@ -31,8 +30,9 @@ type entry struct {
 // It has no goroutine of its own: whoever pushes an entry starts a worker if a
 // request is due, and a worker ends when none is.
 type requests struct {
-	call    func(ctx context.Context, entries []*entry, w *worker) error
-	live    context.Context // ends at the cut: see Kernel.drain
+	load    func(w *worker, e *entry)                  // adds an entry to the request of w
+	call    func(ctx context.Context, w *worker) error // makes the request of w
+	live    context.Context                            // ends at the cut: see Kernel.drain
 	limits  driver.Limits
 	retry   backoff.Policy
 	timeout time.Duration
@@ -75,7 +75,7 @@ type retry struct {
 
 // worker carries one request at a time.
 type worker struct {
-	batch       []*entry // in flight; guarded by requests.mu
+	batch       []*entry // in flight; guarded by requests.mu; empty once they were aborted
 	told        []*entry // done, to be told
 	bags        []driver.Bag
 	settlements []driver.Settlement
@@ -97,7 +97,7 @@ func (r *requests) push(urgent, sync bool, entries ...*entry) bool {
 	if r.dead != nil {
 		r.mu.Unlock()
 		for _, e := range entries {
-			e.err, e.finished = r.dead, true
+			e.err = r.dead
 			r.done(e)
 		}
 		return true
@@ -193,7 +193,7 @@ func (r *requests) work(w *worker) {
 	defer r.working.add(-1)
 	for r.cut(w) {
 		began := time.Now()
-		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w.batch, w) })
+		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w) })
 		w.took = time.Since(began)
 		r.settle(w, err)
 	}
@@ -230,6 +230,12 @@ func (r *requests) cut(w *worker) bool {
 	}
 	if len(r.queue) == 0 {
 		r.hurry = false
+	}
+	// Copied here: after an abort the owner may use the entry again, although the
+	// request is still in flight.
+	w.bags, w.settlements = w.bags[:0], w.settlements[:0]
+	for _, e := range w.batch {
+		r.load(w, e)
 	}
 	r.calls++
 	r.dispatch()
@@ -288,22 +294,20 @@ func (r *requests) queued() int {
 // settle tells the entries of a batch their outcome, and queues again what is worth
 // another attempt.
 func (r *requests) settle(w *worker, err error) {
-	outcomes := outcomesOf(w.batch, err)
+	clear(w.bags)
+	clear(w.settlements)
 	var again []*entry
 	var delay time.Duration
 	r.mu.Lock()
+	outcomes := outcomesOf(len(w.batch), err)
 	for i, e := range w.batch {
-		if e.finished {
-			continue // aborted while in flight
-		}
 		f := outcomes.of(i)
 		e.err = f.Err
-		if next, more := r.retry.Next(e.attempts); f.Err != nil && more && !f.Permanent && r.dead == nil {
+		if next, more := r.retry.Next(e.attempts); f.Err != nil && more && !f.Permanent {
 			again = append(again, e)
 			delay = max(delay, next)
 			continue
 		}
-		e.finished = true
 		r.leave(e)
 		w.told = append(w.told, e)
 	}
@@ -419,7 +423,6 @@ func (r *requests) withdraw(e *entry) bool {
 	} else {
 		return false
 	}
-	e.finished = true
 	r.leave(e)
 	r.dispatch()
 	r.pending.add(-1)
@@ -457,14 +460,10 @@ func (r *requests) abort(err error) int {
 		rest = append(rest, g.wait...)
 	}
 	for _, w := range r.workers {
-		for _, e := range w.batch {
-			if !e.finished && !slices.Contains(rest, e) {
-				rest = append(rest, e)
-			}
-		}
+		rest = append(rest, w.batch...)
+		w.batch = w.batch[:0]
 	}
 	for _, e := range rest {
-		e.finished = true
 		if e.err == nil {
 			e.err = err
 		} else {
@@ -508,7 +507,7 @@ var errNoCause = errors.New("driver names no cause")
 
 // outcomesOf reads the answer of a driver. One that makes no sense, because it names
 // no entry or one that is not there, fails the whole batch: better twice than never.
-func outcomesOf(batch []*entry, err error) outcomes {
+func outcomesOf(n int, err error) outcomes {
 	if err == nil {
 		return outcomes{}
 	}
@@ -516,9 +515,9 @@ func outcomesOf(batch []*entry, err error) outcomes {
 	if !ok {
 		return outcomes{whole: &driver.Failure{Err: err, Permanent: driver.IsPermanent(err)}}
 	}
-	each := make([]driver.Failure, len(batch))
+	each := make([]driver.Failure, n)
 	for _, f := range partial.Failed {
-		if f.Index < 0 || f.Index >= len(batch) {
+		if f.Index < 0 || f.Index >= n {
 			return outcomes{whole: &driver.Failure{Err: err}}
 		}
 		if f.Err == nil {

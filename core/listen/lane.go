@@ -2,6 +2,7 @@ package listen
 
 import (
 	"fmt"
+	"time"
 
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/codec"
@@ -39,8 +40,28 @@ func (l *lane[T]) run() {
 	l.release()
 	close(l.deq)
 	l.in.Closed()
-	for !l.in.Idle() {
-		l.returned(<-l.ack)
+	l.await()
+}
+
+// await takes back what is still with consumers. At most once they need not send it
+// back, but may: a lane that left too early would block them.
+func (l *lane[T]) await() {
+	var enough <-chan time.Time
+	for {
+		out, optional := l.in.Out()
+		if out <= 0 || optional && out <= cap(l.ack)-len(l.ack) {
+			return
+		}
+		if enough == nil && optional {
+			enough = time.After(l.in.Config().TimeToFlight)
+		}
+		select {
+		case msg := <-l.ack:
+			l.returned(msg)
+			enough = nil
+		case <-enough:
+			return
+		}
 	}
 }
 
