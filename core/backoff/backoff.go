@@ -38,7 +38,7 @@ func (p Policy) Next(n int) (time.Duration, bool) {
 
 // Constant is the same delay d each time.
 func Constant(d time.Duration) Func {
-	return func(int) time.Duration { return d }
+	return func(int) time.Duration { return max(0, d) }
 }
 
 // Linear grows by d each time: d, 2d, 3d ….
@@ -66,6 +66,9 @@ func (f Func) EqualJitter() Func {
 
 // scale multiplies without overflow.
 func scale(d time.Duration, by float64) time.Duration {
+	if d <= 0 {
+		return 0
+	}
 	v := float64(d) * by
 	if v >= math.MaxInt64 {
 		return math.MaxInt64

@@ -180,6 +180,9 @@ func (e *Engine) newBatch(base context.Context, bags []driver.Bag) *batch {
 	for i := range bags {
 		d := &b.deliveries[i]
 		d.bag, d.batch = &bags[i], b
+		if d.bag.Category == "" {
+			d.bag.Category = e.cfg.DefaultCategory
+		}
 		d.lease = d.bag.Lease
 		d.entry.bag, d.entry.done = d.bag, e.confirmed
 	}

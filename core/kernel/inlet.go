@@ -259,14 +259,6 @@ func (e *Engine) bind(category, goType string, catchAll bool) *Inlet {
 	return in
 }
 
-// category of a received message.
-func (e *Engine) category(bag *driver.Bag) string {
-	if bag.Category == "" {
-		return e.cfg.DefaultCategory
-	}
-	return bag.Category
-}
-
 // lookup finds the inlet of a category, or the catch-all, or nil.
 func (e *Engine) lookup(category string) *Inlet {
 	e.mu.RLock()
@@ -279,7 +271,6 @@ func (e *Engine) lookup(category string) *Inlet {
 
 // route sends a delivery to the inlet of its category.
 func (e *Engine) route(d *Delivery) {
-	d.bag.Category = e.category(d.bag)
 	in := e.lookup(d.bag.Category)
 	switch {
 	case in != nil && in.push(d):

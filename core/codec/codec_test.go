@@ -1,0 +1,153 @@
+package codec_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/codec"
+)
+
+type Note struct {
+	ID   string   `json:"id"`
+	Tags []string `json:"tags,omitempty"`
+}
+
+type Meta struct {
+	swarm.Meta
+	About string `json:"about,omitempty"`
+}
+
+func TestJSON(t *testing.T) {
+	c := codec.JSON[Note]("")
+	if c.Category() != "Note" || codec.JSON[Note]("Memo").Category() != "Memo" {
+		t.Errorf("category %s", c.Category())
+	}
+	b, err := c.Encode(Note{ID: "<1>"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err := c.Decode(b); err != nil || v.ID != "<1>" {
+		t.Errorf("got %v, %v", v, err)
+	}
+	for _, bad := range []string{``, `null`, " null\n", `[]`, `"x"`, `7`, `{`, `{} {}`, `{"id":7}`} {
+		if v, err := c.Decode([]byte(bad)); err == nil {
+			t.Errorf("%q decodes to %v", bad, v)
+		}
+	}
+	if _, err := codec.JSON[*Note]("").Decode([]byte(`null`)); err == nil {
+		t.Error("null decodes to a nil pointer")
+	}
+	if _, err := codec.JSON[float64]("").Encode(math.NaN()); err == nil {
+		t.Error("NaN encodes")
+	}
+}
+
+func TestBytes(t *testing.T) {
+	c := codec.Bytes("Image")
+	in := []byte{0xff, 0, 0x80}
+	b, err := c.Encode(in)
+	in[0] = 0
+	if err != nil || !bytes.Equal(b, []byte{0xff, 0, 0x80}) || c.Category() != "Image" {
+		t.Errorf("got %v, %v", b, err)
+	}
+	if v, err := c.Decode(b); err != nil || !bytes.Equal(v, b) {
+		t.Errorf("got %v, %v", v, err)
+	}
+}
+
+// The wire format of events, as fogfish/swarm v0.24 reads and writes it.
+func TestEventOnTheWire(t *testing.T) {
+	c := codec.Event[Meta, Note]("blue", "agent", "")
+	if c.Category() != "Note" {
+		t.Errorf("category %s", c.Category())
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	b, err := c.Encode(swarm.Event[Meta, Note]{
+		Meta: &Meta{Meta: swarm.Meta{ID: "7", Created: at, Sink: "s", Target: "t", Participant: "p"}, About: "x"},
+		Data: &Note{ID: "n"},
+	})
+	want := `{"meta":{"sink":"s","id":"7","type":"Note","realm":"blue","agent":"agent","created":"2026-01-02T03:04:05Z","target":"t","participant":"p","about":"x"},"data":{"id":"n"}}`
+	if err != nil || string(b) != want {
+		t.Errorf("got  %s, %v\nwant %s", b, err, want)
+	}
+	v, err := c.Decode([]byte(want))
+	if err != nil || v.Meta.ID != "7" || v.Meta.About != "x" || !v.Meta.Created.Equal(at) || v.Data.ID != "n" {
+		t.Errorf("got %+v, %v", v, err)
+	}
+}
+
+func TestAnEventIsEncodedTwiceTheSame(t *testing.T) {
+	c := codec.Event[swarm.Meta, Note]("", "", "")
+	e := swarm.Event[swarm.Meta, Note]{Meta: &swarm.Meta{ID: "7", Created: time.Unix(1, 0).UTC()}, Data: &Note{}}
+	a, _ := c.Encode(e)
+	b, _ := c.Encode(e)
+	if !bytes.Equal(a, b) || e.Meta.Type != "" {
+		t.Errorf("got %s and %s, meta %+v", a, b, e.Meta)
+	}
+}
+
+func TestCodecsOfTypesWithoutANameNeedACategory(t *testing.T) {
+	for _, f := range []func(){
+		func() { codec.JSON[[]Note]("") },
+		func() { codec.Event[swarm.Meta, map[string]Note]("", "", "") },
+		func() { codec.Bytes("") },
+	} {
+		func() {
+			defer func() {
+				if p, _ := recover().(string); !strings.Contains(p, "category") {
+					t.Errorf("got panic %q", p)
+				}
+			}()
+			f()
+		}()
+	}
+	if codec.JSON[[]Note]("Notes").Category() != "Notes" {
+		t.Error("an explicit category does not count")
+	}
+}
+
+func FuzzJSON(f *testing.F) {
+	for _, s := range []string{`{"id":"x","tags":["a"]}`, `null`, `[]`, `{"id":null}`, `{`, "\xff"} {
+		f.Add([]byte(s))
+	}
+	c := codec.JSON[Note]("")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := c.Decode(b)
+		if err != nil {
+			return
+		}
+		again, err := c.Encode(v)
+		if err != nil {
+			t.Fatalf("%q decodes to what does not encode: %v", b, err)
+		}
+		if w, err := c.Decode(again); err != nil || w.ID != v.ID || len(w.Tags) != len(v.Tags) {
+			t.Fatalf("%q decodes to %v, then to %v, %v", b, v, w, err)
+		}
+	})
+}
+
+func FuzzEvent(f *testing.F) {
+	for _, s := range []string{`{"meta":{"id":"7","created":"2026-01-02T03:04:05Z"},"data":{"id":"n"}}`, `{}`, `null`, `{"meta":null,"data":{}}`} {
+		f.Add([]byte(s))
+	}
+	c := codec.Event[Meta, Note]("", "", "")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := c.Decode(b)
+		if err != nil {
+			return
+		}
+		if v.Meta == nil && v.Data == nil {
+			t.Fatalf("%q decodes to an empty event", b)
+		}
+		if _, err := c.Encode(v); err != nil {
+			if _, is := err.(*json.MarshalerError); !is { // a year that RFC 3339 has not
+				t.Fatalf("%q decodes to what does not encode: %v", b, err)
+			}
+		}
+	})
+}
