@@ -184,7 +184,7 @@ func (e *Engine) newBatch(base context.Context, bags []driver.Bag) *batch {
 			d.bag.Category = e.cfg.DefaultCategory
 		}
 		d.lease = d.bag.Lease
-		d.entry.bag, d.entry.done = d.bag, e.confirmed
+		d.entry.bag, d.entry.done = d.bag, e.noted
 	}
 	return b
 }

@@ -33,6 +33,7 @@ type Engine struct {
 	report  *reporter
 	sender  *requests
 	settler *requests
+	noted   func(*entry) // confirmed, made once
 	keeper  keeper
 	gate    gate
 
@@ -217,6 +218,7 @@ func (e *Engine) attach(source any) error {
 	e.receiver = receiver
 	e.keeper.extender, _ = source.(driver.Extender)
 	limits := driver.Limits{Entries: e.limits.Entries, Requests: e.limits.Requests}
+	e.noted = e.confirmed
 	e.settler = e.newRequests(limits, false, settleLinger)
 	e.settler.load = func(w *worker, x *entry) { w.settlements = append(w.settlements, x.verdict) }
 	e.settler.call = func(ctx context.Context, w *worker) error { return receiver.Settle(ctx, w.settlements) }

@@ -80,6 +80,7 @@ type worker struct {
 	bags        []driver.Bag
 	settlements []driver.Settlement
 	call        *call
+	start       func() // work of this worker, made once
 	cutting     bool          // started, and has not cut its batch
 	took        time.Duration // by its last request
 	expect      int           // entries worth waiting for after it
@@ -157,7 +158,7 @@ func (r *requests) dispatch() {
 		w.cutting = true
 		r.workers = append(r.workers, w)
 		r.working.add(1)
-		go r.work(w)
+		go w.start()
 	}
 	if partial && cutting == 0 && !r.armed {
 		r.armed = true
@@ -185,16 +186,23 @@ func (r *requests) idleWorker() *worker {
 		r.spare = r.spare[:n-1]
 		return w
 	}
-	return &worker{call: newCall(r.live, r.timeout)}
+	w := &worker{call: newCall(r.live, r.timeout)}
+	w.start = func() { r.work(w) }
+	return w
 }
 
 // work carries requests as long as one is due.
 func (r *requests) work(w *worker) {
 	defer r.working.add(-1)
 	for r.cut(w) {
-		began := time.Now()
+		var began time.Time // of requests whose time matters to gather
+		if r.eager && len(w.batch) > 1 {
+			began = time.Now()
+		}
 		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w) })
-		w.took = time.Since(began)
+		if w.took = 0; !began.IsZero() {
+			w.took = time.Since(began)
+		}
 		r.settle(w, err)
 	}
 }
@@ -268,6 +276,9 @@ func (r *requests) extend(w *worker) {
 // else fill requests of 1 and of 9 in turn. After a request over a network it also
 // waits for as many values as that one has answered, a twentieth of its time at most.
 func (r *requests) gather(w *worker) {
+	if !r.eager {
+		return // what goes out is urgent, or has waited for the linger
+	}
 	n := 0
 	for before := -1; ; before = n {
 		if n = r.queued(); n >= r.limits.Entries || n == before {
@@ -276,7 +287,7 @@ func (r *requests) gather(w *worker) {
 		runtime.Gosched()
 	}
 	const step = 50 * time.Microsecond
-	for left := w.took / 20; r.eager && w.expect > 1 && n < w.expect && left >= step; left -= step {
+	for left := w.took / 20; w.expect > 1 && n < w.expect && left >= step; left -= step {
 		if !sleep(r.live, step) {
 			break
 		}

@@ -1,0 +1,50 @@
+# The modules are what go.work lists, and nothing else knows them.
+MODULES := $(shell go work edit -json | sed -n 's/.*"DiskPath": "\(.*\)".*/\1/p')
+# Of what is made for the tests: tools, services. Deleted by `make clean`.
+CACHE   := $(CURDIR)/.cache
+FUZZ    ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help test lint fmt tidy unit quickstart bench fuzz clean
+
+help: ## this text
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+test: lint unit quickstart ## everything that CI runs
+	@echo "make test: all passed in $(words $(MODULES)) modules: $(notdir $(MODULES))"
+
+lint: fmt tidy $(CACHE)/bin/staticcheck ## gofmt, go vet, go fix, go mod tidy, staticcheck
+	go vet work
+	@go fix -diff work > $(CACHE)/fix.diff || (cat $(CACHE)/fix.diff; exit 1)
+	@test ! -s $(CACHE)/fix.diff || (cat $(CACHE)/fix.diff; echo "run go fix work"; exit 1)
+	@for m in $(MODULES); do (cd $$m && $(CACHE)/bin/staticcheck -checks all,-ST1000,-ST1003 ./...) || exit 1; done
+	@test "$$(cd core && GOWORK=off go list -m all | wc -l)" = 1 || (echo "core requires something"; exit 1)
+
+fmt:
+	@out=$$(gofmt -l .); test -z "$$out" || (echo "not formatted:"; echo "$$out"; exit 1)
+
+tidy:
+	@for m in $(MODULES) ./tools; do (cd $$m && GOWORK=off go mod tidy -diff) || (echo "run go mod tidy in $$m"; exit 1); done
+
+unit: ## tests of all modules, by the race detector, in random order
+	go test -race -shuffle=on -timeout 10m work
+
+quickstart: ## the quick start: text that ships, file, standard input
+	@go run ./examples/quickstart | grep -q "the ledger adds up"
+	@go run ./examples/quickstart README.md | grep -q "the ledger adds up"
+	@go run ./examples/quickstart < README.md | grep -q "the ledger adds up"
+
+bench: ## benchmarks with their baseline; writes docs/benchmarks.md, fails on a missed budget
+	GOWORK=off go run -C tools ./bench -root $(CURDIR)
+
+fuzz: ## each fuzz target for FUZZ=30s
+	@for m in $(MODULES); do (cd $$m && \
+	  for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    echo "$$p $$f" && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$p || exit 1; done; done) || exit 1; done
+
+clean: ## remove what was made
+	rm -rf $(CACHE)
+
+$(CACHE)/bin/staticcheck: tools/go.mod
+	@mkdir -p $(dir $@)
+	cd tools && GOWORK=off go build -o $@ honnef.co/go/tools/cmd/staticcheck

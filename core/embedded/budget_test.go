@@ -1,0 +1,172 @@
+package embedded_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/embedded"
+	"github.com/fogfish/swarm/core/emit"
+	"github.com/fogfish/swarm/core/listen"
+)
+
+// Memo is what the benchmarks send: some fields, 130 bytes of JSON.
+type Memo struct {
+	ID    string   `json:"id"`
+	Title string   `json:"title"`
+	Text  string   `json:"text"`
+	Tags  []string `json:"tags"`
+	N     int      `json:"n"`
+}
+
+var memo = Memo{"id-1234", "some title", "a text of some length that people would write in a memo", []string{"a", "b"}, 42}
+
+// cost of one message.
+type cost struct{ ns, allocs float64 }
+
+func measure(n int, f func(n int)) cost {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	began := time.Now()
+	f(n)
+	took := time.Since(began)
+	runtime.ReadMemStats(&after)
+	return cost{float64(took.Nanoseconds()) / float64(n), float64(after.Mallocs-before.Mallocs) / float64(n)}
+}
+
+// plain sends n memos over plain channels, with the same JSON.
+func plain(lanes int) func(n int) {
+	return func(n int) {
+		var all sync.WaitGroup
+		for range lanes {
+			ch := make(chan []byte)
+			all.Go(func() {
+				for range n / lanes {
+					raw, err := json.Marshal(memo)
+					if err != nil {
+						panic(err)
+					}
+					ch <- raw
+				}
+				close(ch)
+			})
+			all.Go(func() {
+				for raw := range ch {
+					var m Memo
+					if err := json.Unmarshal(raw, &m); err != nil {
+						panic(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// through sends n memos through a queue.
+func through(lanes int, opts ...swarm.Option) func(n int) {
+	return func(n int) {
+		q := swarm.Must(embedded.Endpoint().WithKernel(opts...).Build(""))
+		go q.Run(context.Background())
+		var all sync.WaitGroup
+		for i := range lanes {
+			category := fmt.Sprint("memo", i)
+			enq, _ := emit.Typed[Memo](q, emit.Category(category))
+			deq, ack := listen.Typed[Memo](q, listen.Category(category))
+			all.Go(func() {
+				for range n / lanes {
+					enq <- memo
+				}
+				close(enq)
+			})
+			all.Go(func() {
+				for range n / lanes {
+					ack <- <-deq
+				}
+			})
+		}
+		all.Wait()
+		if err := q.Close(); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// compare runs both in turn, so that what disturbs one disturbs the other, and reports
+// the median of the ratios.
+func compare(b *testing.B, lanes int, ratio, allocs float64, opts ...swarm.Option) {
+	const messages, rounds = 40_000, 7
+	base, ours := plain(lanes), through(lanes, opts...)
+	base(messages / 10)
+	ours(messages / 10)
+	var ratios, extra, times []float64
+	for range rounds {
+		x, y := measure(messages, base), measure(messages, ours)
+		ratios = append(ratios, y.ns/x.ns)
+		extra = append(extra, y.allocs-x.allocs)
+		times = append(times, y.ns)
+	}
+	b.ReportMetric(median(ratios), "ratio")
+	b.ReportMetric(ratio, "max-ratio")
+	b.ReportMetric(median(extra), "allocs-beyond-JSON")
+	b.ReportMetric(allocs, "max-allocs-beyond-JSON")
+	b.ReportMetric(median(times), "ns/msg")
+}
+
+func median(x []float64) float64 {
+	slices.Sort(x)
+	return x[len(x)/2]
+}
+
+func BenchmarkBudgetEndToEnd(b *testing.B) {
+	for _, procs := range []int{1, 2} {
+		for _, window := range []int{1, 100} {
+			b.Run(fmt.Sprintf("cores=%d/window=%d", procs, window), func(b *testing.B) {
+				defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(procs))
+				ratio, allocs := 2.2, 3.0
+				if procs == 1 {
+					ratio = 4.5
+				}
+				compare(b, 1, ratio, allocs, swarm.WithEmitWindow(window))
+			})
+		}
+	}
+}
+
+// Ten lanes and ten consumers beside ten plain channels: no lock is in the way.
+func BenchmarkBudgetTenLanes(b *testing.B) {
+	compare(b, 10, 2.2, 3, swarm.WithEmitWindow(100))
+}
+
+// What a pair of open emit channels and a pair of open listen channels take.
+func BenchmarkBudgetMemory(b *testing.B) {
+	const pairs = 1000
+	q := swarm.Must(embedded.Endpoint().Build(""))
+	var enqs []chan<- Memo
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range pairs {
+		enq, _ := emit.Typed[Memo](q, emit.Category(fmt.Sprint("memo", i)))
+		listen.Typed[Memo](q, listen.Category(fmt.Sprint("memo", i)))
+		enqs = append(enqs, enq)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	used := func(m runtime.MemStats) uint64 { return m.HeapAlloc + m.StackInuse }
+	b.ReportMetric(float64(used(after)-used(before))/pairs/1024, "KiB/emit-and-listen")
+	b.ReportMetric(16, "max-KiB/emit-and-listen")
+	for _, enq := range enqs {
+		close(enq)
+	}
+	if err := q.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
