@@ -80,7 +80,7 @@ type worker struct {
 	bags        []driver.Bag
 	settlements []driver.Settlement
 	call        *call
-	start       func() // work of this worker, made once
+	start       func()        // work of this worker, made once
 	cutting     bool          // started, and has not cut its batch
 	took        time.Duration // by its last request
 	expect      int           // entries worth waiting for after it
@@ -196,7 +196,7 @@ func (r *requests) work(w *worker) {
 	defer r.working.add(-1)
 	for r.cut(w) {
 		var began time.Time // of requests whose time matters to gather
-		if r.eager && len(w.batch) > 1 {
+		if r.eager && len(w.bags) > 1 {
 			began = time.Now()
 		}
 		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w) })
