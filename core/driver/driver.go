@@ -46,7 +46,7 @@ type Bag struct {
 	// group. Empty where the broker keeps none, also if it has a tag by that name.
 	Group string
 
-	// Dedup is the key by which a broker recognises a repeated send.
+	// Dedup is the key by which a broker recognises a repeated send. Empty: ID serves.
 	Dedup string
 
 	// Attempt counts deliveries of the message, the first is 1; 0 when the broker
@@ -57,7 +57,8 @@ type Bag struct {
 	SentAt time.Time
 
 	// Lease is when the broker would offer the message to somebody else. Zero when
-	// there is nothing to extend.
+	// there is nothing to extend. It is of the moment of the receive: nobody writes it
+	// later.
 	Lease time.Time
 
 	// Handle is the driver's own token for settling this delivery. The kernel
@@ -126,7 +127,7 @@ type Sender interface {
 
 // Receiver takes messages from a broker that is asked for them.
 type Receiver interface {
-	// Receive asks once for up to max messages and returns what there is, waiting
+	// Receive asks once for up to max messages, max at least 1, and returns what there is, waiting
 	// no longer than [Limits].Wait. No messages and no error is a normal answer.
 	// The slice and its bags belong to the caller.
 	//
@@ -137,7 +138,8 @@ type Receiver interface {
 
 	// Settle tells the broker how deliveries ended. Answers as Send does; here a
 	// permanent failure says that the lease is lost: the broker has given the
-	// message to somebody else. Settle may not retain the slice.
+	// message to somebody else. A lease that has ended, of a message that nobody else
+	// has yet, may still be settled. Settle may not retain the slice.
 	Settle(ctx context.Context, s []Settlement) error
 }
 
@@ -232,7 +234,8 @@ type Failure struct {
 }
 
 // BatchError is the answer of a call that failed for some of its entries. Entries
-// it does not name have succeeded.
+// it does not name have succeeded; one that names none is a failure of all. Since it
+// wraps the causes, look for a BatchError before [IsPermanent].
 type BatchError struct{ Failed []Failure }
 
 // Error counts the failures and quotes the first.

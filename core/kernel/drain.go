@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -81,8 +82,8 @@ func (e *Engine) drain(ctx context.Context, cause error) error {
 	}
 
 	// The driver last: nobody calls it any more.
-	if err := e.closer.Close(); err != nil && left.Err == nil {
-		left.Err = err
+	if err := e.closer.Close(); err != nil {
+		left.Err = errors.Join(left.Err, err)
 	}
 	left.Undelivered = int(e.undelivered.Load())
 	left.Unconfirmed = int(e.unconfirmed.Load())
