@@ -67,6 +67,10 @@ type Bag struct {
 
 	// Native is the broker's own record, shown to the user as IOContext.
 	Native any
+
+	// Err says why a received message cannot be read: its encoding is broken, its
+	// envelope is not what it seems. The kernel nacks and reports it.
+	Err error
 }
 
 // Outcome says how a delivery ended.

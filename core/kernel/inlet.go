@@ -273,6 +273,8 @@ func (e *Engine) lookup(category string) *Inlet {
 func (e *Engine) route(d *Delivery) {
 	in := e.lookup(d.bag.Category)
 	switch {
+	case d.bag.Err != nil:
+		d.fail("decode", d.bag.Err)
 	case in != nil && in.push(d):
 	case in != nil && d.acked:
 		e.lose(d)

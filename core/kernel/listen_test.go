@@ -394,6 +394,33 @@ func TestListen(t *testing.T) {
 		}
 	})
 
+	t.Run("L5 a message its driver cannot read is nacked and reported", func(t *testing.T) {
+		for _, opts := range [][]swarm.Option{nil, {swarm.WithPolicyAtMostOnce(10)}} {
+			bubble(t, func(t *testing.T) {
+				r := newRig()
+				stderr := make(chan error, 10)
+				q := endpoint(t, r, append(opts, swarm.WithStdErr(stderr))...)
+				deq, ack := listen.Typed[Note](q)
+				broken := note(1)
+				broken.Err = errors.New("no base64")
+				r.offer(note(0), broken, note(2))
+				start(q)
+				for range 2 {
+					ack <- <-deq
+				}
+				synctest.Wait()
+				if s, n := r.outcome("m2"); n != 1 || s.outcome != driver.Nack || s.delay < time.Second {
+					t.Errorf("got %+v", s)
+				}
+				if err := <-stderr; !errors.Is(err, broken.Err) {
+					t.Errorf("got %v", err)
+				}
+				q.Close()
+				r.onceEach(t, 3)
+			})
+		}
+	})
+
 	t.Run("RX5 RX6 RX7 L6 unknown and missing categories", func(t *testing.T) {
 		foreign := driver.Bag{Body: []byte(`{"id":7}`)}
 		for _, x := range []struct {

@@ -189,7 +189,7 @@ func (e *Engine) acknowledge(b *batch) {
 	entries := make([]*entry, 0, len(b.deliveries))
 	for i := range b.deliveries {
 		d := &b.deliveries[i]
-		if e.lookup(d.bag.Category) == nil {
+		if d.bag.Err != nil || e.lookup(d.bag.Category) == nil {
 			continue
 		}
 		d.acked = true

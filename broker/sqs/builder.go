@@ -1,0 +1,372 @@
+package sqs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/kernel"
+)
+
+// Variables of the environment that Build("") takes the queue from.
+const (
+	EnvSource = "CONFIG_SWARM_SOURCE_SQS" // of listeners and endpoints
+	EnvTarget = "CONFIG_SWARM_TARGET_SQS" // of emitters and endpoints
+)
+
+// Builder collects options and builds a kernel K on a queue. Its methods change and
+// return the builder itself. It is not safe for concurrent use.
+type Builder[K any] struct {
+	env    []string
+	make   func(*queue, []swarm.Option) (K, error)
+	kernel []swarm.Option
+	errs   []error
+
+	client                     SQS
+	aws                        *aws.Config
+	batch                      int
+	wait, visibility, delay    time.Duration
+	lazy, groupBatching, fairQ bool
+}
+
+// Emitter builds a kernel that sends to a queue.
+func Emitter() *Builder[*kernel.Emitter] {
+	return newBuilder(func(q *queue, opts []swarm.Option) (*kernel.Emitter, error) {
+		return kernel.NewEmitter(q, opts...)
+	}, EnvTarget)
+}
+
+// Listener builds a kernel that receives from a queue.
+func Listener() *Builder[*kernel.Listener] {
+	return newBuilder(func(q *queue, opts []swarm.Option) (*kernel.Listener, error) {
+		return kernel.NewListener(q, opts...)
+	}, EnvSource)
+}
+
+// Endpoint builds a kernel that does both.
+func Endpoint() *Builder[*kernel.Endpoint] {
+	return newBuilder(func(q *queue, opts []swarm.Option) (*kernel.Endpoint, error) {
+		return kernel.NewEndpoint(q, opts...)
+	}, EnvSource, EnvTarget)
+}
+
+func newBuilder[K any](make func(*queue, []swarm.Option) (K, error), env ...string) *Builder[K] {
+	return &Builder[K]{make: make, env: env, batch: 10, wait: 20 * time.Second}
+}
+
+// WithKernel adds options of the kernel.
+func (b *Builder[K]) WithKernel(opts ...swarm.Option) *Builder[K] {
+	b.kernel = append(b.kernel, opts...)
+	return b
+}
+
+// WithBatchSize limits how many messages a request has, n from 1 to 10. Default 10:
+// leases are extended while messages wait, so to receive ahead is safe.
+func (b *Builder[K]) WithBatchSize(n int) *Builder[K] {
+	b.require(n >= 1 && n <= len(indices), "WithBatchSize(%d): must be from 1 to %d", n, len(indices))
+	b.batch = n
+	return b
+}
+
+// WithWaitTime is how long a receive waits for messages, from 0 to 20 s, whole seconds.
+// Default 20 s. 0 leaves it to the queue: the API has no way to say that it should not
+// wait.
+func (b *Builder[K]) WithWaitTime(d time.Duration) *Builder[K] {
+	b.require(d >= 0 && d <= 20*time.Second && whole(d), "WithWaitTime(%s): must be whole seconds from 0 to 20", d)
+	b.wait = d
+	return b
+}
+
+// WithVisibility is the lease of a receive, whole seconds up to 12 h. Default: the
+// queue's own. It is extended while a message waits or is worked on.
+func (b *Builder[K]) WithVisibility(d time.Duration) *Builder[K] {
+	b.require(d >= time.Second && d <= maxLease && whole(d), "WithVisibility(%s): must be whole seconds from 1 to %.0f", d, maxLease.Seconds())
+	b.visibility = d
+	return b
+}
+
+// WithDelay keeps back each message that is sent, whole seconds up to 15 min. Not on
+// FIFO queues.
+func (b *Builder[K]) WithDelay(d time.Duration) *Builder[K] {
+	b.require(d >= 0 && d <= 15*time.Minute && whole(d), "WithDelay(%s): must be whole seconds from 0 to 900", d)
+	b.delay = d
+	return b
+}
+
+// WithGroupBatching lets a request to a FIFO queue have several messages of one group.
+// That is an order of magnitude fewer requests for few groups. The price: when SQS
+// refuses one of them, those behind it may be in the queue before it is.
+func (b *Builder[K]) WithGroupBatching() *Builder[K] { b.groupBatching = true; return b }
+
+// WithFairQueue sends the ordering key of a channel (emit.OrderBy) as group id to a
+// standard queue, where it keeps one noisy tenant from delaying the others. AWS bills
+// it.
+func (b *Builder[K]) WithFairQueue() *Builder[K] { b.fairQ = true; return b }
+
+// WithService takes a client. Default: one from the AWS configuration.
+func (b *Builder[K]) WithService(client SQS) *Builder[K] {
+	b.require(client != nil, "WithService: client is nil")
+	b.client = client
+	return b
+}
+
+// WithConfig takes an AWS configuration. Default: the one of the environment.
+func (b *Builder[K]) WithConfig(cfg aws.Config) *Builder[K] { b.aws = &cfg; return b }
+
+// WithLazy makes Build ask nothing of AWS. The queue is looked up by the first
+// request; its limits are the defaults of SQS.
+func (b *Builder[K]) WithLazy() *Builder[K] { b.lazy = true; return b }
+
+func (b *Builder[K]) require(ok bool, format string, args ...any) {
+	if !ok {
+		b.errs = append(b.errs, fmt.Errorf("sqs: "+format, args...))
+	}
+}
+
+func whole(d time.Duration) bool { return d%time.Second == 0 }
+
+// Build connects a kernel to a queue, by its name, URL or ARN. The empty name takes it
+// from the environment: [EnvSource], [EnvTarget]. It looks the queue up, within
+// NetworkTimeout, and fails with an error that names queue, region and cause. A
+// look-up that is denied is a warning: the defaults of SQS then hold.
+func (b *Builder[K]) Build(name string) (k K, err error) {
+	q, opts, err := b.driver(name)
+	if err != nil {
+		return k, err
+	}
+	return b.make(q, opts)
+}
+
+// MaxRequests is how many sends, and how many settlements, are in flight at once.
+const maxRequests = 16
+
+func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
+	cfg, err := swarm.NewConfig(b.kernel...)
+	if err = errors.Join(append(b.errs, err)...); err != nil {
+		return nil, nil, err
+	}
+	if name == "" {
+		if name, err = b.fromEnv(); err != nil {
+			return nil, nil, err
+		}
+	}
+	ref, err := parse(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	fifo := strings.HasSuffix(ref.name, ".fifo")
+	switch {
+	case fifo && b.delay > 0:
+		return nil, nil, fmt.Errorf("sqs: WithDelay(%s): FIFO queue %s takes no delay of a message", b.delay, ref.name)
+	case fifo && b.fairQ:
+		return nil, nil, fmt.Errorf("sqs: WithFairQueue: %s is a FIFO queue", ref.name)
+	case !fifo && b.groupBatching:
+		return nil, nil, fmt.Errorf("sqs: WithGroupBatching: %s is not a FIFO queue", ref.name)
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
+	defer cancel()
+	client, region, err := b.service(ctx, cfg.PollerPool)
+	if err != nil {
+		return nil, nil, fmt.Errorf("sqs: queue %s: %w", ref.name, err)
+	}
+	if ref.region != "" && region != "" && ref.region != region {
+		return nil, nil, fmt.Errorf("sqs: queue %s is in region %s, the client in %s", ref.name, ref.region, region)
+	}
+	q := &queue{
+		client:     client,
+		source:     newSource(client, ref),
+		name:       ref.name,
+		fifo:       fifo,
+		fair:       b.fairQ,
+		groups:     b.groupBatching,
+		batch:      b.batch,
+		requests:   maxRequests,
+		wait:       b.wait,
+		visibility: b.visibility,
+		explicit:   b.visibility > 0,
+		delay:      b.delay,
+		maxSize:    maxRequest,
+	}
+	if !b.lazy {
+		if err := q.describe(ctx, cfg.Logger); err != nil {
+			return nil, nil, fmt.Errorf("sqs: queue %s in region %s: %w", ref.name, region, err)
+		}
+	}
+	if q.visibility == 0 {
+		// Unknown, or zero: without a lease there is nothing to work under.
+		q.visibility, q.explicit = 30*time.Second, true
+	}
+	return q, b.kernel, nil
+}
+
+func (b *Builder[K]) fromEnv() (string, error) {
+	var name string
+	for _, env := range b.env {
+		value := os.Getenv(env)
+		if value != "" && name != "" && value != name {
+			return "", fmt.Errorf("sqs: Build(%q): %s and %s name two queues", "", b.env[0], b.env[1])
+		}
+		if value != "" {
+			name = value
+		}
+	}
+	if name == "" {
+		return "", fmt.Errorf("sqs: Build(%q): no name, and %s is not set", "", strings.Join(b.env, " or "))
+	}
+	return name, nil
+}
+
+// service is the client, and the region if it is known.
+func (b *Builder[K]) service(ctx context.Context, pollers int) (SQS, string, error) {
+	if b.client != nil {
+		if c, ok := b.client.(*sqs.Client); ok {
+			return c, c.Options().Region, nil
+		}
+		return b.client, "", nil
+	}
+	if b.aws == nil {
+		cfg, err := config.LoadDefaultConfig(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		b.aws = &cfg
+	}
+	cfg := b.aws.Copy()
+	if cfg.HTTPClient == nil {
+		// One idle connection for each request that may be in flight: the default of
+		// 10 closes and opens connections all the time.
+		cfg.HTTPClient = pool(2*maxRequests + pollers)
+	} else if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		cfg.HTTPClient = c.WithTransportOptions(idle(2*maxRequests + pollers))
+	}
+	return sqs.NewFromConfig(cfg), cfg.Region, nil
+}
+
+func pool(n int) *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTransportOptions(idle(n))
+}
+
+func idle(n int) func(*http.Transport) {
+	return func(t *http.Transport) {
+		t.MaxIdleConnsPerHost = max(t.MaxIdleConnsPerHost, n)
+		t.MaxIdleConns = max(t.MaxIdleConns, 2*n)
+	}
+}
+
+// reference is what Build was given.
+type reference struct{ name, url, account, region string }
+
+func parse(s string) (reference, error) {
+	var ref reference
+	switch {
+	case strings.HasPrefix(s, "arn:"):
+		a, err := arn.Parse(s)
+		if err != nil || a.Service != "sqs" || a.AccountID == "" {
+			return ref, fmt.Errorf("sqs: %q is not the ARN of a queue", s)
+		}
+		ref = reference{name: a.Resource, account: a.AccountID, region: a.Region}
+	case strings.Contains(s, "://"):
+		ref = reference{name: s[strings.LastIndexByte(s, '/')+1:], url: s}
+	default:
+		ref = reference{name: s}
+	}
+	if base := strings.TrimSuffix(ref.name, ".fifo"); len(ref.name) > 80 || base == "" || strings.ContainsFunc(base, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	}) {
+		return ref, fmt.Errorf("sqs: %q is not the name, URL or ARN of a queue", s)
+	}
+	return ref, nil
+}
+
+// source finds the URL of the queue, once.
+type source struct {
+	client SQS
+	ref    reference
+	found  atomic.Pointer[string]
+	turn   chan struct{} // capacity 1: one looks up, the others wait
+}
+
+func newSource(client SQS, ref reference) *source {
+	s := &source{client: client, ref: ref, turn: make(chan struct{}, 1)}
+	if ref.url != "" {
+		s.found.Store(&ref.url)
+	}
+	return s
+}
+
+// url looks the queue up when it is first needed. Only here the SDK repeats requests.
+func (s *source) url(ctx context.Context) (*string, error) {
+	if url := s.found.Load(); url != nil {
+		return url, nil
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if url := s.found.Load(); url != nil {
+		return url, nil
+	}
+	in := &sqs.GetQueueUrlInput{QueueName: &s.ref.name}
+	if s.ref.account != "" {
+		in.QueueOwnerAWSAccountId = &s.ref.account
+	}
+	out, err := s.client.GetQueueUrl(ctx, in)
+	if err != nil {
+		return nil, classify("look up", err)
+	}
+	s.found.Store(out.QueueUrl)
+	return out.QueueUrl, nil
+}
+
+// describe reads what the queue was made with.
+func (q *queue) describe(ctx context.Context, log *slog.Logger) error {
+	url, err := q.source.url(ctx)
+	if err != nil {
+		return err
+	}
+	out, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: url,
+		AttributeNames: []types.QueueAttributeName{
+			types.QueueAttributeNameMaximumMessageSize, types.QueueAttributeNameVisibilityTimeout, types.QueueAttributeNameFifoQueue,
+		},
+	})
+	if denied(err) {
+		log.Warn("swarm: sqs: attributes of the queue may not be read, defaults hold", "queue", q.name, "err", err)
+		return nil
+	}
+	if err != nil {
+		return classify("describe", err)
+	}
+	read := func(name types.QueueAttributeName) int {
+		n, err := strconv.Atoi(out.Attributes[string(name)])
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	if n := read(types.QueueAttributeNameMaximumMessageSize); n > 0 {
+		q.maxSize = min(n, maxRequest)
+	}
+	if n := read(types.QueueAttributeNameVisibilityTimeout); n > 0 && q.visibility == 0 {
+		q.visibility = time.Duration(n) * time.Second
+	}
+	return nil
+}

@@ -1,0 +1,253 @@
+package sqs
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// Message attributes, as fogfish/swarm v0.24 writes and reads them; Encoding is new.
+const (
+	attrCategory = "Category"
+	attrSource   = "Source"
+	attrEncoding = "Encoding"
+
+	// attrTrace is a system attribute: it costs no size, and X-Ray reads it.
+	attrTrace = "AWSTraceHeader"
+)
+
+const (
+	maxRequest    = 1 << 20 // bytes of a message, and of all messages of a request
+	maxAttributes = 10
+	maxName       = 256
+	maxID         = 128 // of group and deduplication ids
+)
+
+var stringType = aws.String("String")
+
+// encode makes the entry of a bag. What SQS does not carry, because it is not XML
+// text, goes as base64 and is marked.
+func (q *queue) encode(id string, bag *driver.Bag) types.SendMessageBatchRequestEntry {
+	e := types.SendMessageBatchRequestEntry{
+		Id:                aws.String(id),
+		MessageBody:       aws.String(text(bag.Body)),
+		DelaySeconds:      int32(q.delay / time.Second),
+		MessageAttributes: make(map[string]types.MessageAttributeValue, 3+len(bag.Attrs)),
+	}
+	for name, value := range attributes(bag) {
+		e.MessageAttributes[name] = types.MessageAttributeValue{DataType: stringType, StringValue: aws.String(value)}
+	}
+	if trace := bag.Attrs[attrTrace]; trace != "" {
+		e.MessageSystemAttributes = map[string]types.MessageSystemAttributeValue{
+			attrTrace: {DataType: stringType, StringValue: aws.String(trace)},
+		}
+	}
+	switch {
+	case q.fifo:
+		e.MessageGroupId = aws.String(bag.Group)
+		e.MessageDeduplicationId = aws.String(dedup(bag))
+	case q.fair && bag.Group != "":
+		e.MessageGroupId = aws.String(bag.Group)
+	}
+	return e
+}
+
+// dedup is stable over retries: the id of the message is.
+func dedup(bag *driver.Bag) string {
+	if bag.Dedup != "" {
+		return bag.Dedup
+	}
+	return bag.ID
+}
+
+// attributes yields the message attributes of a bag.
+func attributes(bag *driver.Bag) func(yield func(name, value string) bool) {
+	return func(yield func(string, string) bool) {
+		ok := yield(attrCategory, bag.Category)
+		if ok && bag.Source != "" {
+			ok = yield(attrSource, bag.Source)
+		}
+		if ok && !printable(bag.Body) {
+			ok = yield(attrEncoding, "base64")
+		}
+		for name, value := range bag.Attrs {
+			if !ok {
+				return
+			}
+			if name != attrTrace {
+				ok = yield(name, value)
+			}
+		}
+	}
+}
+
+func text(body []byte) string {
+	if printable(body) {
+		return string(body)
+	}
+	return base64.StdEncoding.EncodeToString(body)
+}
+
+// printable reports whether SQS carries the bytes as they are: UTF-8 of the characters
+// that XML 1.0 has.
+func printable[T string | []byte](b T) bool {
+	if !utf8.ValidString(string(b)) {
+		return false
+	}
+	for _, r := range string(b) {
+		switch {
+		case r == '\t', r == '\n', r == '\r', r >= 0x20 && r <= 0xd7ff, r >= 0xe000 && r <= 0xfffd, r >= 0x10000:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// size counts as SQS does: body, and name, type and value of each attribute.
+func size(bag *driver.Bag) int {
+	n := len(bag.Body)
+	if !printable(bag.Body) {
+		n = base64.StdEncoding.EncodedLen(n)
+	}
+	for name, value := range attributes(bag) {
+		n += len(name) + len("String") + len(value)
+	}
+	return n
+}
+
+// check refuses what SQS would refuse.
+func (q *queue) check(bag *driver.Bag) error {
+	if len(bag.Body) == 0 {
+		return errors.New("sqs: body is empty, SQS takes none")
+	}
+	n := 0
+	for name, value := range attributes(bag) {
+		n++
+		if err := checkAttribute(name, value); err != nil {
+			return err
+		}
+	}
+	if n > maxAttributes {
+		return fmt.Errorf("sqs: message has %d attributes, SQS takes %d", n, maxAttributes)
+	}
+	if n := size(bag); n > q.maxSize {
+		return fmt.Errorf("sqs: message has %d bytes with its attributes, queue %s takes %d", n, q.name, q.maxSize)
+	}
+	if q.fifo || q.fair && bag.Group != "" {
+		if err := checkID("ordering key", bag.Group); err != nil {
+			return err
+		}
+	}
+	if q.fifo {
+		return checkID("deduplication key", dedup(bag))
+	}
+	return nil
+}
+
+func checkAttribute(name, value string) error {
+	lower := strings.ToLower(name)
+	valid := name != "" && len(name) <= maxName &&
+		!strings.HasPrefix(lower, "aws.") && !strings.HasPrefix(lower, "amazon.") &&
+		!strings.HasPrefix(name, ".") && !strings.HasSuffix(name, ".") && !strings.Contains(name, "..")
+	for i := 0; valid && i < len(name); i++ {
+		c := name[i]
+		valid = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'
+	}
+	switch {
+	case !valid:
+		return fmt.Errorf("sqs: %.80q is not a name for an attribute", name)
+	case value == "":
+		return fmt.Errorf("sqs: attribute %s is empty, SQS takes none", name)
+	case !printable(value):
+		return fmt.Errorf("sqs: attribute %s has characters that SQS does not carry", name)
+	}
+	return nil
+}
+
+// checkID: letters, digits and punctuation of ASCII.
+func checkID(what, id string) error {
+	if id == "" || len(id) > maxID {
+		return fmt.Errorf("sqs: %s has %d characters, must have 1 to %d", what, len(id), maxID)
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] >= 0x7f {
+			return fmt.Errorf("sqs: %s %.80q has a character that is not a letter, digit or punctuation of ASCII", what, id)
+		}
+	}
+	return nil
+}
+
+// lease is the driver's token of a delivery.
+type lease struct {
+	receipt *string
+	since   time.Time // of the receive; SQS ends a lease 12 h later at the latest
+}
+
+// decode makes a bag of a message, which may be anybody's: attributes that are
+// missing, or of another type, are as if they were not there.
+func (q *queue) decode(m *types.Message, now time.Time) driver.Bag {
+	bag := driver.Bag{
+		ID:      aws.ToString(m.MessageId),
+		Body:    []byte(aws.ToString(m.Body)),
+		Attempt: number(m.Attributes, types.MessageSystemAttributeNameApproximateReceiveCount),
+		Lease:   now.Add(q.visibility),
+		Handle:  &lease{receipt: m.ReceiptHandle, since: now},
+		Native:  *m,
+		Err:     verify(aws.ToString(m.Body), m.MD5OfBody),
+	}
+	if ms := number(m.Attributes, types.MessageSystemAttributeNameSentTimestamp); ms > 0 {
+		bag.SentAt = time.UnixMilli(int64(ms))
+	}
+	if q.fifo {
+		bag.Group = m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]
+	}
+	bag.Dedup = m.Attributes[string(types.MessageSystemAttributeNameMessageDeduplicationId)]
+	attrs := make(map[string]string, len(m.MessageAttributes))
+	for name, value := range m.MessageAttributes {
+		if kind, _, _ := strings.Cut(aws.ToString(value.DataType), "."); (kind == "String" || kind == "Number") && value.StringValue != nil {
+			attrs[name] = *value.StringValue
+		}
+	}
+	bag.Category, bag.Source = attrs[attrCategory], attrs[attrSource]
+	encoding := attrs[attrEncoding]
+	maps.DeleteFunc(attrs, func(name, _ string) bool {
+		return name == attrCategory || name == attrSource || name == attrEncoding
+	})
+	if trace := m.Attributes[attrTrace]; trace != "" {
+		attrs[attrTrace] = trace
+	}
+	if len(attrs) > 0 {
+		bag.Attrs = attrs
+	}
+	switch encoding {
+	case "":
+	case "base64":
+		body, err := base64.StdEncoding.AppendDecode(nil, bag.Body)
+		if err != nil {
+			err = fmt.Errorf("sqs: message is not the base64 its attribute says: %w", err)
+		}
+		bag.Body, bag.Err = body, errors.Join(bag.Err, err)
+	default:
+		bag.Err = errors.Join(bag.Err, fmt.Errorf("sqs: message has the unknown encoding %.80q", encoding))
+	}
+	return bag
+}
+
+func number(attrs map[string]string, name types.MessageSystemAttributeName) int {
+	n, err := strconv.Atoi(attrs[string(name)])
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}

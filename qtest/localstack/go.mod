@@ -1,0 +1,3 @@
+module github.com/fogfish/swarm/qtest/localstack
+
+go 1.26
