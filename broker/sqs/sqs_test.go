@@ -1,0 +1,474 @@
+package sqs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/codec"
+	"github.com/fogfish/swarm/core/driver"
+	"github.com/fogfish/swarm/core/emit"
+	"github.com/fogfish/swarm/core/kernel"
+	"github.com/fogfish/swarm/core/listen"
+
+	"github.com/fogfish/swarm/broker/sqs"
+)
+
+type Note struct {
+	ID int `json:"id"`
+}
+
+var quiet = swarm.WithLogger(slog.New(slog.DiscardHandler))
+
+func endpoint(t testing.TB, s *stub, opts ...swarm.Option) *kernel.Endpoint {
+	t.Helper()
+	q, err := sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second).
+		WithKernel(append([]swarm.Option{quiet, swarm.WithRetryConstant(time.Millisecond, 5)}, opts...)...).Build(s.name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// eventually polls for a condition of a real service.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	s := newStub(t)
+	q := endpoint(t, s, swarm.WithSource("me"))
+	deq, ack := listen.Typed[Note](q)
+	go q.Run(t.Context())
+	if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{7}); err != nil {
+		t.Fatal(err)
+	}
+	msg := <-deq
+	if msg.Object.ID != 7 || msg.Attempt != 1 || msg.ID != "m-1" || time.Since(msg.SentAt) > time.Minute || msg.IOContext == nil {
+		t.Errorf("got %+v", msg)
+	}
+	ack <- msg
+	if err := q.Close(); err != nil || s.left() != 0 {
+		t.Errorf("%v, left %d", err, s.left())
+	}
+}
+
+// What a program on fogfish/swarm v0.24 writes, and reads.
+func TestWireFormat(t *testing.T) {
+	s := newStub(t)
+	q := endpoint(t, s, swarm.WithSource("me"))
+	if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{7}); err != nil {
+		t.Fatal(err)
+	}
+	m := s.messages[0]
+	if m.body != `{"id":7}` || fmt.Sprint(m.attributes["Category"]) != "map[DataType:String StringValue:Note]" || fmt.Sprint(m.attributes["Source"]) != "map[DataType:String StringValue:me]" || len(m.attributes) != 2 {
+		t.Errorf("got %+v", m)
+	}
+	q.Close()
+}
+
+func TestBytesThatSQSDoesNotCarry(t *testing.T) {
+	s := newStub(t)
+	q := endpoint(t, s)
+	deq, ack := listen.Bytes(q, codec.Bytes("Image"))
+	go q.Run(t.Context())
+	image := emit.NewBytes(q, codec.Bytes("Image"))
+	for _, body := range []string{"plain", "\xff\xfe\x00\x80A", "\ufffe", "\x00", "tab\tand\r\n", "\U0001F600", "\x1b"} {
+		if err := image.Enq(t.Context(), []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+		msg := <-deq
+		if string(msg.Object) != body {
+			t.Errorf("got %q, want %q", msg.Object, body)
+		}
+		ack <- msg
+	}
+	q.Close()
+}
+
+func TestWhatSQSWouldRefuseIsRefusedBeforeTheCall(t *testing.T) {
+	s := newStub(t)
+	s.attrs["MaximumMessageSize"] = "262144"
+	q := endpoint(t, s)
+	for want, bag := range map[string]driver.Bag{
+		"body is empty":                {Category: "Note"},
+		"attribute Category is empty":  {Body: []byte("x")},
+		"262145 bytes":                 {Category: "C", Body: make([]byte, 262145-8-6-1)[:0]},
+		"not a name for an attribute":  {Category: "C", Body: []byte("x"), Attrs: map[string]string{"a b": "x"}},
+		"attribute k is empty":         {Category: "C", Body: []byte("x"), Attrs: map[string]string{"k": ""}},
+		"characters that SQS does not": {Category: "C\x00", Body: []byte("x")},
+		"attribute AWS":                {Category: "C", Body: []byte("x"), Attrs: map[string]string{"AWS.x": "y"}},
+		"12 attributes, SQS takes 10":  {Category: "C", Body: []byte("x"), Attrs: many(11)},
+	} {
+		if want == "262145 bytes" {
+			bag.Body = []byte(strings.Repeat("x", 262145-len("Category")-len("String")-len("C")))
+		}
+		if want == "attribute AWS" {
+			want = `"AWS.x" is not a name`
+		}
+		err := q.Enqueue(t.Context(), &bag)
+		if e, ok := errors.AsType[*swarm.EmitError](err); !ok || e.Attempts != 0 || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want it to say %q", err, want)
+		}
+	}
+	if n := s.count("SendMessageBatch"); n != 0 {
+		t.Errorf("%d calls", n)
+	}
+	q.Close()
+}
+
+func many(n int) map[string]string {
+	m := map[string]string{}
+	for i := range n {
+		m[fmt.Sprint("k", i)] = "v"
+	}
+	return m
+}
+
+// RX7: foreign input is hostile.
+func TestForeignMessages(t *testing.T) {
+	s := newStub(t)
+	stderr := make(chan error, 10)
+	q := endpoint(t, s, swarm.WithStdErr(stderr), swarm.WithDefaultCategory("Note"))
+	deq, ack := listen.Typed[Note](q)
+	attr := func(kind, key, value string) map[string]any {
+		return map[string]any{"DataType": kind, key: value}
+	}
+	s.messages = []*record{
+		{id: "none", body: `{"id":1}`},
+		{id: "binary", body: `{"id":2}`, attributes: map[string]any{"Category": attr("Binary", "BinaryValue", "AAEC")}},
+		{id: "number", body: `{"id":3}`, attributes: map[string]any{"Category": attr("Number", "StringValue", "17")}},
+		{id: "custom", body: `{"id":4}`, attributes: map[string]any{"Category": attr("String.mine", "StringValue", "Note"), "k": attr("String", "StringValue", "v")}},
+		{id: "encoding", body: `{"id":5}`, attributes: map[string]any{"Encoding": attr("String", "StringValue", "rot13")}},
+		{id: "base64", body: `no base64!`, attributes: map[string]any{"Encoding": attr("String", "StringValue", "base64")}},
+	}
+	go q.Run(t.Context())
+	got := map[string]bool{}
+	for range 3 {
+		msg := <-deq
+		got[msg.ID] = true
+		ack <- msg
+	}
+	if !got["none"] || !got["binary"] || !got["custom"] {
+		t.Errorf("got %v", got)
+	}
+	for range 3 {
+		if e, ok := errors.AsType[*swarm.ListenError](<-stderr); !ok || e.ID != "number" && e.ID != "encoding" && e.ID != "base64" {
+			t.Errorf("got %v", e)
+		}
+	}
+	q.Close()
+}
+
+func TestSendFaults(t *testing.T) {
+	const total = 300
+	for name, f := range map[string]func(n int) fault{
+		"throttled":        func(n int) fault { return fault{status: 400, code: "RequestThrottled"} },
+		"throttled by KMS": func(n int) fault { return fault{status: 400, code: "KmsThrottled"} },
+		"over limit":       func(n int) fault { return fault{status: 403, code: "OverLimit"} },
+		"500":              func(n int) fault { return fault{status: 500, code: "InternalFailure"} },
+		"503":              func(n int) fault { return fault{status: 503, code: "ServiceUnavailable"} },
+		"reset":            func(n int) fault { return fault{reset: true} },
+		"hang":             func(n int) fault { return fault{hang: true} },
+		"partial": func(n int) fault {
+			return fault{entries: map[int]entry{0: {code: "InternalError"}, 3: {code: "ThrottlingException", sender: true}}}
+		},
+		"checksum":    func(n int) fault { return fault{garble: true} },
+		"answer lost": func(n int) fault { return fault{lost: true} },
+		"refused permanently": func(n int) fault {
+			return fault{entries: map[int]entry{1: {code: "InvalidMessageContents", sender: true}}}
+		},
+	} {
+		for _, fifo := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, fifo %v", name, fifo), func(t *testing.T) {
+				t.Parallel()
+				s := newStub(t)
+				s.fifo = fifo
+				s.fault = func(op string, n int) fault {
+					if op == "SendMessageBatch" && n%4 == 2 {
+						return f(n)
+					}
+					return fault{}
+				}
+				var told atomic.Int64
+				q := endpoint(t, s, swarm.WithEmitWindow(40), swarm.WithNetworkTimeout(200*time.Millisecond))
+				enq, dlq := emit.Typed[Note](q,
+					emit.OnFailure(func(Note, error) { told.Add(1) }),
+					emit.OrderBy(func(n Note) string { return fmt.Sprint(n.ID % 7) }))
+				var dead atomic.Int64
+				var reader sync.WaitGroup
+				reader.Go(func() {
+					for range dlq {
+						dead.Add(1)
+					}
+				})
+				for i := range total {
+					enq <- Note{i}
+				}
+				close(enq)
+				if err := q.Close(); err != nil {
+					t.Error(err)
+				}
+				reader.Wait()
+				seen := map[string]int{}
+				for _, body := range s.bodies() {
+					seen[body]++
+				}
+				extra := s.left() - len(seen)
+				if len(seen)+int(told.Load()) != total || told.Load() != dead.Load() {
+					t.Errorf("confirmed %d, told %d, dlq %d, want %d in all", len(seen), told.Load(), dead.Load(), total)
+				}
+				if name != "refused permanently" && told.Load() > 0 {
+					t.Errorf("%d failed for good", told.Load())
+				}
+				if fifo && extra > 0 {
+					t.Errorf("%d duplicates on FIFO", extra)
+				}
+				if name != "answer lost" && name != "checksum" && extra > 0 {
+					t.Errorf("%d duplicates", extra)
+				}
+				if fifo {
+					last := map[int]int{}
+					for _, body := range s.bodies() {
+						var id int
+						fmt.Sscanf(body, `{"id":%d}`, &id)
+						if id < last[id%7] {
+							t.Errorf("group %d: %d after %d", id%7, id, last[id%7])
+						}
+						last[id%7] = id
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestReceiveAndSettleFaults(t *testing.T) {
+	const total = 100
+	for name, f := range map[string]fault{
+		"throttled":   {status: 400, code: "RequestThrottled"},
+		"500":         {status: 500, code: "InternalFailure"},
+		"reset":       {reset: true},
+		"hang":        {hang: true},
+		"partial":     {entries: map[int]entry{0: {code: "InternalError"}}},
+		"answer lost": {lost: true},
+		"checksum":    {garble: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStub(t)
+			s.attrs["VisibilityTimeout"] = "2"
+			s.fault = func(op string, n int) fault {
+				if op != "SendMessageBatch" && op != "GetQueueUrl" && op != "GetQueueAttributes" && n%5 == 2 {
+					return f
+				}
+				return fault{}
+			}
+			q := endpoint(t, s, swarm.WithNetworkTimeout(300*time.Millisecond), swarm.WithRedelivery(func(int) time.Duration { return 0 }))
+			deq, ack := listen.Typed[Note](q)
+			for i := range total {
+				s.messages = append(s.messages, &record{id: fmt.Sprint(i), body: fmt.Sprintf(`{"id":%d}`, i), sent: time.Now(),
+					attributes: map[string]any{"Category": map[string]any{"DataType": "String", "StringValue": "Note"}}})
+			}
+			go q.Run(context.Background())
+			var mu sync.Mutex
+			seen := map[int]bool{}
+			for range 5 {
+				go func() {
+					for msg := range deq {
+						mu.Lock()
+						seen[msg.Object.ID] = true
+						mu.Unlock()
+						ack <- msg
+					}
+				}()
+			}
+			eventually(t, "all messages are processed and deleted", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(seen) == total && s.left() == 0
+			})
+			q.Close()
+		})
+	}
+}
+
+func TestAFatalErrorEndsRunAfterABoundedNumberOfTries(t *testing.T) {
+	for _, code := range []string{"QueueDoesNotExist", "AccessDeniedException"} {
+		s := newStub(t)
+		s.fault = func(op string, n int) fault {
+			if op == "ReceiveMessage" {
+				return fault{status: http.StatusBadRequest, code: code}
+			}
+			return fault{}
+		}
+		q := endpoint(t, s)
+		listen.Typed[Note](q)
+		if err := q.Run(t.Context()); err == nil || !strings.Contains(err.Error(), code) {
+			t.Errorf("got %v, want %s", err, code)
+		}
+		if n := s.count("ReceiveMessage"); n != 3 {
+			t.Errorf("%d tries", n)
+		}
+	}
+}
+
+func TestRequestsPerMessage(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		window int
+		sync   int
+	}{{"window 100", 100, 0}, {"100 synchronous callers", 1, 100}} {
+		t.Run(x.name, func(t *testing.T) {
+			const total = 2000
+			s := newStub(t)
+			s.latency = 5 * time.Millisecond
+			q := endpoint(t, s, swarm.WithEmitWindow(x.window))
+			deq, ack := listen.Typed[Note](q)
+			var work sync.WaitGroup
+			one := emit.NewTyped[Note](q)
+			for c := range x.sync {
+				work.Go(func() {
+					for i := range total / x.sync {
+						if err := one.Enq(context.Background(), Note{c*total + i}); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			if x.sync == 0 {
+				enq, _ := emit.Typed[Note](q)
+				work.Go(func() {
+					for i := range total {
+						enq <- Note{i}
+					}
+					close(enq)
+				})
+			}
+			work.Wait()
+			for range 10 {
+				go func() {
+					for msg := range deq {
+						ack <- msg
+					}
+				}()
+			}
+			go q.Run(context.Background())
+			eventually(t, "the queue is empty", func() bool { return s.left() == 0 })
+			q.Close()
+			send := float64(s.count("SendMessageBatch")) / total
+			rest := float64(s.count("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch")) / total
+			t.Logf("requests a message: send %.3f, receive and delete %.3f", send, rest)
+			if send > 0.11 || rest > 0.24 {
+				t.Errorf("requests a message: send %.3f, receive and delete %.3f", send, rest)
+			}
+		})
+	}
+}
+
+func TestBuild(t *testing.T) {
+	s := newStub(t)
+	build := func(name string, change func(*sqs.Builder[*kernel.Endpoint])) error {
+		b := sqs.Endpoint().WithConfig(s.config()).WithKernel(quiet)
+		if change != nil {
+			change(b)
+		}
+		q, err := b.Build(name)
+		if err == nil {
+			err = q.Close()
+		}
+		return err
+	}
+	for _, name := range []string{"queue", "arn:aws:sqs:eu-west-1:123456789012:queue", s.server.URL + "/123456789012/queue"} {
+		if err := build(name, nil); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, x := range []struct {
+		name, want string
+		change     func(*sqs.Builder[*kernel.Endpoint])
+	}{
+		{"", "CONFIG_SWARM_SOURCE_SQS or CONFIG_SWARM_TARGET_SQS is not set", nil},
+		{"other", "queue other in region eu-west-1", nil},
+		{"no good", `"no good" is not the name, URL or ARN`, nil},
+		{".fifo", `is not the name`, nil},
+		{"arn:aws:s3:::bucket", "is not the ARN of a queue", nil},
+		{"arn:aws:sqs:us-east-1:123456789012:queue", "is in region us-east-1, the client in eu-west-1", nil},
+		{"queue", "WithBatchSize(0)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithBatchSize(0) }},
+		{"queue", "WithBatchSize(11)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithBatchSize(11) }},
+		{"queue", "WithWaitTime(30s)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithWaitTime(30 * time.Second) }},
+		{"queue", "WithWaitTime(-1s)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithWaitTime(-time.Second) }},
+		{"queue", "WithWaitTime(500ms)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithWaitTime(500 * time.Millisecond) }},
+		{"queue", "WithVisibility(0s)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithVisibility(0) }},
+		{"queue", "WithVisibility(13h0m0s)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithVisibility(13 * time.Hour) }},
+		{"queue", "WithDelay(16m0s)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithDelay(16 * time.Minute) }},
+		{"queue", "WithService", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithService(nil) }},
+		{"queue", "WithPollerPool(-1)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithKernel(swarm.WithPollerPool(-1)) }},
+		{"queue", "WithGroupBatching", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithGroupBatching() }},
+		{"queue.fifo", "WithFairQueue", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithFairQueue() }},
+		{"queue.fifo", "WithDelay", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithDelay(time.Second) }},
+	} {
+		if err := build(x.name, x.change); err == nil || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("Build(%q): got %v, want it to say %q", x.name, err, x.want)
+		}
+	}
+
+	t.Run("from the environment", func(t *testing.T) {
+		t.Setenv(sqs.EnvSource, "queue")
+		if err := build("", nil); err != nil {
+			t.Error(err)
+		}
+		t.Setenv(sqs.EnvTarget, "other")
+		if err := build("", nil); err == nil || !strings.Contains(err.Error(), "two queues") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("a look-up of attributes that is denied is a warning", func(t *testing.T) {
+		s := newStub(t)
+		s.fault = func(op string, _ int) fault {
+			if op == "GetQueueAttributes" {
+				return fault{status: 400, code: "AccessDeniedException"}
+			}
+			return fault{}
+		}
+		var log strings.Builder
+		q, err := sqs.Emitter().WithConfig(s.config()).WithKernel(swarm.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))).Build("queue")
+		if err != nil || !strings.Contains(log.String(), "may not be read") {
+			t.Fatalf("got %v, log %s", err, log.String())
+		}
+		q.Close()
+	})
+	t.Run("lazy asks nothing", func(t *testing.T) {
+		s := newStub(t)
+		q, err := sqs.Endpoint().WithConfig(s.config()).WithLazy().WithKernel(quiet).Build("queue")
+		if err != nil || s.count("GetQueueUrl", "GetQueueAttributes") != 0 {
+			t.Fatal(err)
+		}
+		if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1}); err != nil || s.count("GetQueueUrl") != 1 {
+			t.Error(err)
+		}
+		q.Close()
+	})
+	t.Run("a hung look-up ends by the network timeout", func(t *testing.T) {
+		s := newStub(t)
+		s.fault = func(string, int) fault { return fault{hang: true} }
+		began := time.Now()
+		_, err := sqs.Emitter().WithConfig(s.config()).WithKernel(quiet, swarm.WithNetworkTimeout(100*time.Millisecond)).Build("queue")
+		if err == nil || time.Since(began) > 5*time.Second {
+			t.Errorf("got %v after %s", err, time.Since(began))
+		}
+	})
+}
