@@ -62,8 +62,10 @@ type Config struct {
 	// DefaultCategory is the category of messages that have none.
 	DefaultCategory string
 
-	// policy names the policy option in force, to find contradictions.
+	// policy names the policy option in force, to find contradictions; size is the
+	// capacity it asks for.
 	policy string
+	size   int
 }
 
 // UnknownPolicy says what becomes of a message of a category nobody listens to. A
@@ -99,6 +101,9 @@ func NewConfig(opts ...Option) (Config, error) {
 		DrainTimeout:   25 * time.Second,
 		Linger:         5 * time.Millisecond,
 		Logger:         slog.Default(),
+
+		// Not set: what is set counts, before or after the option of the policy.
+		EmitCapacity: -1, DeadLetterCapacity: -1, RecvCapacity: -1, AckCapacity: -1,
 	}
 	var errs []error
 	for i, opt := range opts {
@@ -110,11 +115,40 @@ func NewConfig(opts ...Option) (Config, error) {
 			errs = append(errs, fmt.Errorf("swarm: %w", err))
 		}
 	}
+	for _, capacity := range []*int{&c.EmitCapacity, &c.DeadLetterCapacity} {
+		if *capacity < 0 && c.AtMostOnce {
+			*capacity = c.size
+		}
+		*capacity = max(0, *capacity)
+	}
+	for _, capacity := range []*int{&c.RecvCapacity, &c.AckCapacity} {
+		if *capacity < 0 {
+			*capacity = c.size
+		}
+	}
+	c.Redelivery = tame(c.Redelivery)
+	c.Retry.Delay = tame(c.Retry.Delay)
 	if c.AtMostOnce && c.EmitWindow == 0 {
 		c.EmitWindow = c.EmitCapacity
 	}
 	c.EmitWindow = max(1, c.EmitWindow)
 	return c, errors.Join(errs...)
+}
+
+// tame keeps a policy of the user from ending the process: a panic counts as 1 s, and a
+// negative delay as none.
+func tame(f backoff.Func) backoff.Func {
+	if f == nil {
+		return nil
+	}
+	return func(n int) (d time.Duration) {
+		defer func() {
+			if recover() != nil {
+				d = time.Second
+			}
+		}()
+		return max(0, f(n))
+	}
 }
 
 // defaultRedelivery is at once the first time, then from 1 s to 5 min. A broker

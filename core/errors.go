@@ -104,9 +104,13 @@ type DrainError struct {
 	// nacked.
 	Unsettled int
 
-	// Unconfirmed counts settlements that the broker has not confirmed. Their
-	// messages may be delivered again.
+	// Unconfirmed counts settlements that the broker has not confirmed since the
+	// shutdown began. Their messages may be delivered again.
 	Unconfirmed int
+
+	// Lost counts messages that were acknowledged, at most once, and could not be
+	// handed over any more.
+	Lost int
 
 	// Err is what closing the driver answered, and what ended Run.
 	Err error
@@ -122,6 +126,7 @@ func (e *DrainError) Error() string {
 		{e.Undelivered, "values not delivered"},
 		{e.Unsettled, "messages not settled"},
 		{e.Unconfirmed, "settlements not confirmed"},
+		{e.Lost, "messages acknowledged and lost"},
 	} {
 		if x.n > 0 {
 			part = append(part, fmt.Sprintf("%d %s", x.n, x.what))

@@ -134,7 +134,6 @@ func WithPolicyAtMostOnce(n int) Option {
 			return err
 		}
 		c.AtMostOnce = true
-		c.EmitCapacity, c.DeadLetterCapacity, c.RecvCapacity, c.AckCapacity = n, n, n, n
 		return nil
 	}
 }
@@ -143,11 +142,7 @@ func WithPolicyAtMostOnce(n int) Option {
 // buffered with n.
 func WithPolicyAtLeastOnce(n int) Option {
 	return func(c *Config) error {
-		if err := c.setPolicy("WithPolicyAtLeastOnce", n, 0); err != nil {
-			return err
-		}
-		c.RecvCapacity, c.AckCapacity = n, n
-		return nil
+		return c.setPolicy("WithPolicyAtLeastOnce", n, 0)
 	}
 }
 
@@ -307,6 +302,6 @@ func (c *Config) setPolicy(option string, n, least int) error {
 	if c.policy != "" && c.policy != option {
 		return fmt.Errorf("%s(%d): contradicts %s", option, n, c.policy)
 	}
-	c.policy = option
+	c.policy, c.size = option, n
 	return nil
 }

@@ -9,6 +9,8 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.11
 	github.com/aws/smithy-go v1.28.9
 	github.com/fogfish/swarm/core v0.1.0
+	github.com/fogfish/swarm/qtest v0.1.0
+	github.com/fogfish/swarm/qtest/localstack v0.1.0
 )
 
 require (
@@ -24,4 +26,8 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/sts v1.51.9 // indirect
 )
 
-replace github.com/fogfish/swarm/core => ../../core
+replace (
+	github.com/fogfish/swarm/core => ../../core
+	github.com/fogfish/swarm/qtest => ../../qtest
+	github.com/fogfish/swarm/qtest/localstack => ../../qtest/localstack
+)

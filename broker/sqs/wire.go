@@ -1,7 +1,10 @@
 package sqs
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -54,26 +57,33 @@ func (q *queue) encode(id string, bag *driver.Bag) types.SendMessageBatchRequest
 	}
 	switch {
 	case q.fifo:
-		e.MessageGroupId = aws.String(bag.Group)
-		e.MessageDeduplicationId = aws.String(dedup(bag))
+		e.MessageGroupId = aws.String(token(bag.Group))
+		e.MessageDeduplicationId = aws.String(token(cmp.Or(bag.Dedup, bag.ID))) // stable over retries: both are
 	case q.fair && bag.Group != "":
-		e.MessageGroupId = aws.String(bag.Group)
+		e.MessageGroupId = aws.String(token(bag.Group))
 	}
 	return e
 }
 
-// dedup is stable over retries: the id of the message is.
-func dedup(bag *driver.Bag) string {
-	if bag.Dedup != "" {
-		return bag.Dedup
+// token makes a group or deduplication id of a key of the user: the key itself where
+// SQS takes it (up to 128 letters, digits and punctuation of ASCII), else its hash. Keys
+// are compared, never read.
+func token(key string) string {
+	valid := len(key) <= maxID
+	for i := 0; valid && i < len(key); i++ {
+		valid = key[i] > ' ' && key[i] < 0x7f
 	}
-	return bag.ID
+	if valid {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return "sha256-" + hex.EncodeToString(sum[:])
 }
 
 // attributes yields the message attributes of a bag.
 func attributes(bag *driver.Bag) func(yield func(name, value string) bool) {
 	return func(yield func(string, string) bool) {
-		ok := yield(attrCategory, bag.Category)
+		ok := bag.Category == "" || yield(attrCategory, bag.Category)
 		if ok && bag.Source != "" {
 			ok = yield(attrSource, bag.Source)
 		}
@@ -127,7 +137,9 @@ func size(bag *driver.Bag) int {
 }
 
 // check refuses what SQS would refuse.
-func (q *queue) check(bag *driver.Bag) error {
+func (q *queue) check(bag *driver.Bag) error { return driver.Permanent(q.invalid(bag)) }
+
+func (q *queue) invalid(bag *driver.Bag) error {
 	if len(bag.Body) == 0 {
 		return errors.New("sqs: body is empty, SQS takes none")
 	}
@@ -144,13 +156,8 @@ func (q *queue) check(bag *driver.Bag) error {
 	if n := size(bag); n > q.maxSize {
 		return fmt.Errorf("sqs: message has %d bytes with its attributes, queue %s takes %d", n, q.name, q.maxSize)
 	}
-	if q.fifo || q.fair && bag.Group != "" {
-		if err := checkID("ordering key", bag.Group); err != nil {
-			return err
-		}
-	}
-	if q.fifo {
-		return checkID("deduplication key", dedup(bag))
+	if q.fifo && bag.Group == "" {
+		return errors.New("sqs: message to a FIFO queue has no group")
 	}
 	return nil
 }
@@ -171,19 +178,6 @@ func checkAttribute(name, value string) error {
 		return fmt.Errorf("sqs: attribute %s is empty, SQS takes none", name)
 	case !printable(value):
 		return fmt.Errorf("sqs: attribute %s has characters that SQS does not carry", name)
-	}
-	return nil
-}
-
-// checkID: letters, digits and punctuation of ASCII.
-func checkID(what, id string) error {
-	if id == "" || len(id) > maxID {
-		return fmt.Errorf("sqs: %s has %d characters, must have 1 to %d", what, len(id), maxID)
-	}
-	for i := range len(id) {
-		if id[i] <= ' ' || id[i] >= 0x7f {
-			return fmt.Errorf("sqs: %s %.80q has a character that is not a letter, digit or punctuation of ASCII", what, id)
-		}
 	}
 	return nil
 }

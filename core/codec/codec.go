@@ -50,7 +50,13 @@ type jsonCodec[T any] string
 
 func (c jsonCodec[T]) Category() string { return string(c) }
 
-func (jsonCodec[T]) Encode(v T) ([]byte, error) { return json.Marshal(v) }
+func (jsonCodec[T]) Encode(v T) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err == nil && bytes.Equal(b, null) {
+		err = errNull // a nil pointer: its listener would refuse it for ever
+	}
+	return b, err
+}
 
 func (jsonCodec[T]) Decode(b []byte) (v T, err error) {
 	if bytes.Equal(bytes.TrimSpace(b), null) {

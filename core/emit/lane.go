@@ -3,6 +3,7 @@ package emit
 import (
 	"errors"
 	"runtime"
+	"slices"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -57,9 +58,9 @@ func start[T any](q Emitter, f format[T]) (chan<- T, <-chan T) {
 // run is the life of the lane: accept values until it is told to refuse, flush what it
 // has, give up what is left at the end, and refuse what still comes.
 func (l *lane[T]) run() {
-	l.accept()
 	left := 0
-	if !l.closed {
+	if !isClosed(l.out.Severed()) { // else the channel was made after the end
+		l.accept()
 		// A send into the buffer was accepted, so what is there now is flushed. This
 		// goroutine is the only reader: what is there comes first.
 		left = len(l.enq)
@@ -69,7 +70,20 @@ func (l *lane[T]) run() {
 	undelivered := l.giveUp(left)
 	close(l.dlq)
 	l.out.Ended(undelivered)
+	for _, v := range l.lost {
+		l.tell(v, swarm.ErrUndelivered) // last: Close has the count, and does not wait
+	}
+	l.lost = nil
 	l.refuse()
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // accept takes values as long as the window has room.
@@ -175,17 +189,14 @@ func (l *lane[T]) giveUp(left int) (undelivered int) {
 		}
 		l.lost = append(l.lost, v)
 	}
-	for _, v := range l.lost {
-		l.tell(v, swarm.ErrUndelivered)
-	}
-	for _, v := range append(l.failed, l.lost...) {
+	for _, v := range slices.Concat(l.failed, l.lost) {
 		select {
 		case l.dlq <- v:
 		default:
 			undelivered++
 		}
 	}
-	l.failed, l.lost = nil, nil
+	l.failed = nil
 	return undelivered
 }
 

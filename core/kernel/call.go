@@ -32,9 +32,6 @@ func (c *call) do(f func(context.Context) error) (err error) {
 		c.timer.Reset(c.limit)
 	}
 	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("driver panicked: %v", p)
-		}
 		if !c.timer.Stop() || c.ctx.Err() != nil {
 			// The context is spent. Say why it ended, if that is why f failed.
 			if err != nil && c.ctx.Err() != nil {
@@ -44,7 +41,17 @@ func (c *call) do(f func(context.Context) error) (err error) {
 			c.ctx = nil
 		}
 	}()
-	return f(c.ctx)
+	return safely(func() error { return f(c.ctx) })
+}
+
+// safely runs f, code of a driver; a panic in it becomes the error.
+func safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("swarm: driver panicked: %v", p)
+		}
+	}()
+	return f()
 }
 
 // end frees the context of a call that is not used any more.

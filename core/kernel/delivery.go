@@ -24,13 +24,13 @@ type Delivery struct {
 	next  *Delivery // behind it in the queue of the inlet
 	rest  *Delivery // behind it in its group: held back until this one is acknowledged
 	entry entry     // its settlement
-	acked bool      // at most once: acknowledged before the hand-over
 
 	mu        sync.Mutex
 	handed    bool
 	returned  bool // came back on ack
 	settled   bool
 	extending bool // an extension of its lease is in flight
+	mute      bool // the broker is not told: it has given the message to somebody else
 	lease     time.Time
 	due       time.Time // end of TimeToFlight, once handed over
 	ctx       context.Context
@@ -58,10 +58,10 @@ func (d *Delivery) Done() <-chan struct{} { return d.context().Done() }
 
 // Err is nil until the delivery ends. Its cause is in [context.Cause].
 func (d *Delivery) Err() error {
-	d.mu.Lock()
-	settled := d.settled
-	d.mu.Unlock()
-	if settled {
+	if d.batch.acked {
+		return d.context().Err()
+	}
+	if d.isSettled() {
 		return context.Canceled
 	}
 	return d.batch.base.Err()
@@ -90,7 +90,14 @@ func deliveryOf(ctx context.Context) *Delivery {
 func (d *Delivery) context() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.ctx == nil {
+	switch {
+	case d.ctx != nil:
+	case d.batch.acked:
+		// At most once it has no lease that could end: the consumer has TimeToFlight.
+		ctx, cancel := context.WithCancelCause(d.batch.base)
+		time.AfterFunc(d.batch.engine.cfg.TimeToFlight, func() { cancel(swarm.ErrTimeToFlight) })
+		d.ctx = ctx
+	default:
 		d.ctx, d.cancel = context.WithCancelCause(d.batch.base)
 		if d.settled {
 			d.cancel(errSettled)
@@ -101,14 +108,21 @@ func (d *Delivery) context() context.Context {
 
 // settle ends the delivery. It reports false when it has ended before.
 func (d *Delivery) settle(outcome driver.Outcome, delay time.Duration, err error) bool {
+	return d.end(outcome, delay, err, false)
+}
+
+func (d *Delivery) end(outcome driver.Outcome, delay time.Duration, err error, mute bool) bool {
 	d.mu.Lock()
 	if d.settled {
 		d.mu.Unlock()
 		return false
 	}
-	d.settled = true
+	d.settled, d.mute = true, mute
 	d.entry.verdict = driver.Settlement{Bag: d.bag, Outcome: outcome, Delay: delay, Err: err}
 	cancel, handed, extending := d.cancel, d.handed, d.extending
+	if extending {
+		d.batch.engine.deferred.add(1)
+	}
 	d.mu.Unlock()
 
 	if cancel != nil {
@@ -118,13 +132,19 @@ func (d *Delivery) settle(outcome driver.Outcome, delay time.Duration, err error
 		cancel(err)
 	}
 	if d.inlet != nil {
-		d.inlet.settled(handed)
+		d.inlet.settled(d, handed)
 	}
 	d.batch.settled(d, extending)
 	if handed {
 		d.batch.engine.working.add(-1)
 	}
 	return true
+}
+
+func (d *Delivery) wasHanded() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.handed
 }
 
 func (d *Delivery) isSettled() bool {
@@ -136,8 +156,15 @@ func (d *Delivery) isSettled() bool {
 // fail nacks the delivery by the kernel's own decision, and reports why. Such a
 // message never comes back at once: it would cost requests in a loop.
 func (d *Delivery) fail(op string, err error) bool {
+	return d.failAs(op, err, false)
+}
+
+// lost ends a delivery whose message the broker has given to somebody else.
+func (d *Delivery) lost() bool { return d.failAs("extend", swarm.ErrLeaseLost, true) }
+
+func (d *Delivery) failAs(op string, err error, mute bool) bool {
 	e := d.batch.engine
-	if !d.settle(driver.Nack, e.later(d.bag.Attempt), err) {
+	if !d.end(driver.Nack, e.later(d.bag.Attempt), err, mute) {
 		return false
 	}
 	e.report.report(d.error(op, err))
@@ -160,6 +187,8 @@ type batch struct {
 	deliveries []Delivery
 	one        [1]Delivery // saves an allocation for the batch of one
 	pending    atomic.Int32
+	held       []bool        // which deliveries wait behind their group; nil: none
+	acked      bool          // at most once: the broker need not be told
 	poller     *poller       // waits for it, or
 	served     chan struct{} // is closed when it is complete: the caller settles
 
@@ -169,8 +198,8 @@ type batch struct {
 	extendAt   time.Time     // zero: nothing to extend
 }
 
-func (e *Engine) newBatch(base context.Context, bags []driver.Bag) *batch {
-	b := &batch{engine: e, base: base}
+func (e *Engine) newBatch(base context.Context, bags []driver.Bag, acked bool) *batch {
+	b := &batch{engine: e, base: base, acked: acked}
 	if len(bags) == 1 {
 		b.deliveries = b.one[:]
 	} else {
@@ -180,32 +209,39 @@ func (e *Engine) newBatch(base context.Context, bags []driver.Bag) *batch {
 	for i := range bags {
 		d := &b.deliveries[i]
 		d.bag, d.batch = &bags[i], b
-		if d.bag.Category == "" {
-			d.bag.Category = e.cfg.DefaultCategory
+		d.bag.Category = e.category(d.bag)
+		if !acked {
+			d.lease = d.bag.Lease
 		}
-		d.lease = d.bag.Lease
 		d.entry.bag, d.entry.done = d.bag, e.noted
 	}
+	b.chain()
 	return b
+}
+
+// take watches a batch, and sends it on its way.
+func (e *Engine) take(b *batch) {
+	e.keeper.add(b, time.Now())
+	b.route()
 }
 
 // route sends the deliveries on their way: to the inlets of their categories. Of an
 // ordered broker only the first of each group goes, the others follow one by one.
 func (b *batch) route() {
-	held := b.chain()
 	for i := range b.deliveries {
-		if held == nil || !held[i] {
+		if b.held == nil || !b.held[i] {
 			b.engine.route(&b.deliveries[i])
 		}
 	}
 }
 
-// chain links the deliveries of a group, and says which ones are held back.
-func (b *batch) chain() []bool {
+// chain links the deliveries of a group, and holds back all but the first. It is done
+// before anybody else knows of the batch.
+func (b *batch) chain() {
 	if !b.engine.limits.Ordered || len(b.deliveries) < 2 {
-		return nil
+		return
 	}
-	held := make([]bool, len(b.deliveries))
+	b.held = make([]bool, len(b.deliveries))
 	last := map[string]*Delivery{}
 	for i := range b.deliveries {
 		d := &b.deliveries[i]
@@ -214,18 +250,20 @@ func (b *batch) chain() []bool {
 		}
 		if before := last[d.bag.Group]; before != nil {
 			before.rest = d
-			held[i] = true
+			b.held[i] = true
+			if in := b.engine.lookup(d.bag.Category); in != nil {
+				in.hold(d)
+			}
 		}
 		last[d.bag.Group] = d
 	}
-	return held
 }
 
 // settled takes note of the outcome of a delivery.
 func (b *batch) settled(d *Delivery, extending bool) {
 	// The group first: it is part of the batch, which must not be complete before.
 	if d.rest != nil {
-		if d.entry.verdict.Outcome == driver.Ack {
+		if d.entry.verdict.Outcome == driver.Ack || b.acked {
 			b.engine.route(d.rest)
 		} else {
 			d.rest.settle(driver.Release, 0, fmt.Errorf("behind a failed message of its group: %w", d.entry.verdict.Err))
@@ -251,9 +289,8 @@ func (b *batch) settled(d *Delivery, extending bool) {
 // push tells the broker, unless it is told by the answer of an invocation, was told
 // before the hand-over, or has given the message to somebody else.
 func (b *batch) push(d *Delivery, last bool) {
-	v := d.entry.verdict
-	if b.served != nil || d.acked || v.Err == swarm.ErrLeaseLost {
+	if b.served != nil || b.acked || d.mute {
 		return
 	}
-	b.engine.settler.push(last || v.Outcome != driver.Ack, false, &d.entry)
+	b.engine.settler.push(last || d.entry.verdict.Outcome != driver.Ack, false, &d.entry)
 }

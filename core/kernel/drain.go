@@ -3,92 +3,72 @@ package kernel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/driver"
 )
 
-// grace is what is left for lanes to report, and for StdErr to be read, once the
-// deadline of a shutdown has passed.
+// grace is what is left for lanes to report, for the driver to close, and for StdErr to
+// be read, once the deadline of a shutdown has passed.
 const grace = 100 * time.Millisecond
 
 // drain ends the kernel. The order is the point: each step makes the next one finite.
-func (e *Engine) drain(ctx context.Context, cause error) error {
-	began := time.Now()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(e.hasty, cancel)()
-	defer e.hasten()
+func (e *Engine) drain(cause error) error {
 	left := swarm.DrainError{Err: cause}
+	consumers, emits, settlements := e.deadline.stage(1.0/5), e.deadline.stage(1.0/20), e.deadline.stage(0)
+	defer e.deadline.end()
 
-	// Stop asking: from here on the number of messages only falls. The lock is
-	// against a Run that is just starting its pollers.
+	// Ask no more, and hand over nothing more: lanes release what they hold and close
+	// deq, which ends the loops of consumers. What a receive still brings is released.
+	// The lock is against a Run that is just starting its pollers.
 	e.mu.Lock()
 	e.stop()
 	e.mu.Unlock()
-	consumers, cancel := e.before(ctx, began, 1.0/5)
-	defer cancel()
-	_ = e.polls.wait(consumers)
-
-	// Hand over nothing more: lanes release what they hold and close deq, which ends
-	// the loops of consumers.
 	close(e.closing)
-	_ = e.inletsOpen.wait(consumers)
+	e.waitBriefly(e.inletsOpen.wait, consumers)
 
 	// Let consumers finish what they have. They may still emit: replies.
-	if e.working.wait(consumers) != nil {
-		left.Unsettled = e.expel()
-	}
+	_ = e.working.wait(consumers)
+	_ = e.polls.wait(consumers)
+	left.Unsettled = e.expel()
 
 	// Accept nothing more, and send what was accepted.
-	emits, cancel := e.before(ctx, began, 1.0/20)
-	defer cancel()
-	if e.sender != nil {
-		e.sender.refuseSync()
-	}
+	e.sender.refuseSync()
 	close(e.refusing)
 	_ = e.flushing.wait(emits)
-	if e.sender != nil {
-		_ = e.sender.pending.wait(emits)
-	}
+	_ = e.sender.pending.wait(emits)
 
 	// Settlements were under way all the time; wait for the last ones. Some wait
 	// themselves, for an extension of their lease.
-	if e.settler != nil {
-		_ = e.helpers.wait(ctx)
-		_ = e.settler.pending.wait(ctx)
-	}
+	_ = e.helpers.wait(settlements)
+	_ = e.settler.pending.wait(settlements)
 
 	// Cut off what is left, in the queues first: a call that is cut off may not be
 	// repeated.
-	if e.sender != nil {
-		e.sender.abort(swarm.ErrUndelivered)
-	}
-	if e.settler != nil {
-		e.settler.abort(swarm.ErrClosed)
-	}
+	e.keeper.close()
+	e.sender.abort(swarm.ErrUndelivered)
+	e.settler.abort(swarm.ErrClosed)
 	e.sever(swarm.ErrClosed)
 
-	// Lanes give up what came back, and close dlq.
+	// Lanes give up what came back, and close dlq. Goroutines that were in a call end.
 	close(e.severed)
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	last, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	_ = e.outletsOpen.wait(last)
-	for _, r := range []*requests{e.sender, e.settler} {
-		if r != nil {
-			_ = r.working.wait(last)
-		}
+	for _, t := range []*tally{&e.outletsOpen, &e.helpers, &e.polls, &e.sender.working, &e.settler.working} {
+		_ = t.wait(last)
 	}
 
 	// The driver last: nobody calls it any more.
-	if err := e.closer.Close(); err != nil {
+	if err := e.closeDriver(last); err != nil {
 		left.Err = errors.Join(left.Err, err)
 	}
 	left.Undelivered = int(e.undelivered.Load())
-	left.Unconfirmed = int(e.unconfirmed.Load())
+	left.Unconfirmed = int(e.unconfirmed.Load()) + e.deferred.count()
+	left.Lost = int(e.lost.Load())
 	var result error
-	if left.Err != nil || left.Undelivered+left.Unsettled+left.Unconfirmed > 0 {
+	if left.Err != nil || left.Undelivered+left.Unsettled+left.Unconfirmed+left.Lost > 0 {
 		result = &left
 		e.report.report(result)
 	}
@@ -100,23 +80,51 @@ func (e *Engine) drain(ctx context.Context, cause error) error {
 	return result
 }
 
-// before is a context that ends before ctx does, by a part of the time from began.
-func (e *Engine) before(ctx context.Context, began time.Time, part float64) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
+// waitBriefly waits for what ends at once, unless something hangs: also when the time of
+// the stage is over.
+func (e *Engine) waitBriefly(wait func(context.Context) error, stage context.Context) {
+	if wait(stage) != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		_ = wait(ctx)
 	}
-	reserve := time.Duration(float64(deadline.Sub(began)) * part)
-	return context.WithDeadline(ctx, deadline.Add(-reserve))
 }
 
-// expel nacks what consumers have not settled in time, and counts it.
-func (e *Engine) expel() int {
-	n := 0
+// expel ends what consumers have not settled in time, and counts it, and what a lane
+// still holds because its decoder hangs.
+func (e *Engine) expel() (unsettled int) {
 	for _, d := range e.keeper.open() {
-		if d.settle(driver.Nack, e.later(d.bag.Attempt), swarm.ErrClosed) {
-			n++
+		if d.batch.acked {
+			e.lose(d)
+		} else if !d.wasHanded() {
+			d.settle(driver.Release, 0, swarm.ErrClosed)
+		} else if d.settle(driver.Nack, e.later(d.bag.Attempt), swarm.ErrClosed) {
+			unsettled++
 		}
 	}
-	return n
+	return unsettled
+}
+
+// closeDriver does not wait longer than ctx for a driver that hangs.
+func (e *Engine) closeDriver(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- fmt.Errorf("swarm: driver panicked: %v", p)
+			}
+		}()
+		done <- e.closer.Close()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(grace):
+		return errors.New("swarm: driver does not close")
+	}
 }

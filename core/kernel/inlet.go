@@ -47,6 +47,14 @@ func (in *Inlet) alert() {
 	}
 }
 
+// hold counts a delivery that is held back behind its group.
+func (in *Inlet) hold(d *Delivery) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	d.inlet = in
+	in.load++
+}
+
 // push queues a delivery that is not settled. It reports false when the inlet is
 // closed.
 func (in *Inlet) push(d *Delivery) bool {
@@ -60,7 +68,10 @@ func (in *Inlet) push(d *Delivery) bool {
 		in.mu.Unlock()
 		return false
 	}
-	d.inlet = in
+	if d.inlet == nil { // else it was counted while it was held back
+		d.inlet = in
+		in.load++
+	}
 	first := in.head == nil
 	if first {
 		in.head = d
@@ -68,7 +79,6 @@ func (in *Inlet) push(d *Delivery) bool {
 		in.tail.next = d
 	}
 	in.tail = d
-	in.load++
 	in.mu.Unlock()
 	if first {
 		in.alert()
@@ -104,7 +114,7 @@ func (in *Inlet) Gone(d *Delivery) bool { return d.isSettled() }
 // Handed notes that a message was handed over.
 func (in *Inlet) Handed(d *Delivery) {
 	in.out++
-	if d.acked {
+	if d.batch.acked {
 		d.settle(driver.Ack, 0, nil)
 		return
 	}
@@ -126,21 +136,45 @@ func (in *Inlet) Handed(d *Delivery) {
 }
 
 // settled takes note that a delivery is.
-func (in *Inlet) settled(handed bool) {
+func (in *Inlet) settled(d *Delivery, handed bool) {
 	in.mu.Lock()
 	in.load--
 	resume := false
-	if handed {
+	if !handed {
+		in.unlink(d)
+	} else {
 		in.handed--
 		resume = in.handed == in.engine.share-1 && in.head != nil
 	}
-	free := in.load == 0 || in.load == 2*in.engine.share-1
+	// A poller may wait for just this: a category with nothing in flight, or room.
+	free := in.load == 0 || in.load+1+int(in.engine.gate.reserved.Load()) >= 2*in.engine.share
 	in.mu.Unlock()
 	if resume || !handed {
 		in.alert()
 	}
 	if free {
 		in.engine.gate.alert()
+	}
+}
+
+// unlink takes a delivery out of the queue, if it is there: one whose lease was lost
+// while it waited. Queues are short, and leases are rarely lost.
+func (in *Inlet) unlink(d *Delivery) {
+	var before *Delivery
+	for x := in.head; x != nil; before, x = x, x.next {
+		if x != d {
+			continue
+		}
+		if before == nil {
+			in.head = x.next
+		} else {
+			before.next = x.next
+		}
+		if in.tail == x {
+			in.tail = before
+		}
+		x.next = nil
+		return
 	}
 }
 
@@ -160,7 +194,7 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 		d.returned = true
 		in.out--
 	}
-	if d.acked {
+	if d.batch.acked {
 		return
 	}
 	ok := false
@@ -185,7 +219,7 @@ func (in *Inlet) Reject(d *Delivery, err error) {
 // its channel again. One that was acknowledged already, at most once, is lost and
 // reported.
 func (in *Inlet) Release(d *Delivery) {
-	if d.acked {
+	if d.batch.acked {
 		in.engine.lose(d)
 		return
 	}
@@ -203,7 +237,10 @@ func (in *Inlet) Reclaim(digest swarm.Digest) {
 
 // lose gives up a message that was acknowledged and cannot be handed over.
 func (e *Engine) lose(d *Delivery) {
-	d.settle(driver.Ack, 0, nil)
+	if !d.settle(driver.Ack, 0, nil) {
+		return
+	}
+	e.lost.Add(1)
 	e.report.report(d.error("hand over", swarm.ErrClosed))
 }
 
@@ -235,11 +272,12 @@ func (in *Inlet) Out() (n int, optional bool) {
 // bind makes the inlet of a category; "" is the catch-all.
 func (e *Engine) bind(category, goType string, catchAll bool) *Inlet {
 	in := &Inlet{engine: e, category: category, goType: goType, wake: make(chan struct{}, 1)}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.source == nil {
 		panic("swarm: listen on a kernel that only emits")
 	}
+	defer e.gate.alert() // after the lock below, which the gate takes inside its own
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if catchAll {
 		if e.unknown != nil {
 			panic("swarm: the catch-all is bound twice")
@@ -255,8 +293,15 @@ func (e *Engine) bind(category, goType string, catchAll bool) *Inlet {
 		e.inlets[category] = in
 	}
 	e.inletsOpen.add(1)
-	e.gate.alert()
 	return in
+}
+
+// category of a received message.
+func (e *Engine) category(bag *driver.Bag) string {
+	if bag.Category == "" {
+		return e.cfg.DefaultCategory
+	}
+	return bag.Category
 }
 
 // lookup finds the inlet of a category, or the catch-all, or nil.
@@ -275,8 +320,11 @@ func (e *Engine) route(d *Delivery) {
 	switch {
 	case d.bag.Err != nil:
 		d.fail("decode", d.bag.Err)
+	case in != nil && e.cfg.AtMostOnce && !d.batch.acked && d.batch.served == nil:
+		// Bound since it was received. Next time it is acknowledged first.
+		d.settle(driver.Release, 0, nil)
 	case in != nil && in.push(d):
-	case in != nil && d.acked:
+	case in != nil && d.batch.acked:
 		e.lose(d)
 	case in != nil:
 		d.settle(driver.Release, 0, nil)

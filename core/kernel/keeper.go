@@ -20,15 +20,21 @@ type keeper struct {
 	mu      sync.Mutex
 	batches *batch
 	timer   *time.Timer
-	armed   atomic.Int64 // when the timer fires, Unix nanoseconds; 0: it does not
+	closed  bool
+	born    time.Time
+	armed   atomic.Int64 // when the timer fires, nanoseconds since born; 0: it does not
 }
 
 // add watches a batch whose leases began now.
 func (k *keeper) add(b *batch, now time.Time) {
-	var first time.Time
+	var first, last time.Time
 	for i := range b.deliveries {
-		if l := b.deliveries[i].lease; !l.IsZero() && (first.IsZero() || l.Before(first)) {
+		l := b.deliveries[i].lease
+		if !l.IsZero() && (first.IsZero() || l.Before(first)) {
 			first = l
+		}
+		if l.After(last) {
+			last = l
 		}
 	}
 	k.mu.Lock()
@@ -42,12 +48,11 @@ func (k *keeper) add(b *batch, now time.Time) {
 	}
 	if k.extender != nil {
 		// Half of the lease is left for attempts to extend it.
-		b.every = max(first.Sub(now), time.Millisecond)
+		b.every = max(last.Sub(now), time.Millisecond)
 		b.extendAt = now.Add(b.every / 2)
-	} else {
-		b.extendAt = first
+		k.arm(b.extendAt)
 	}
-	k.arm(b.extendAt)
+	k.arm(first)
 }
 
 func (k *keeper) remove(b *batch) {
@@ -66,7 +71,7 @@ func (k *keeper) remove(b *batch) {
 
 // expireAt makes sure that the timer fires at t or before.
 func (k *keeper) expireAt(t time.Time) {
-	if armed := k.armed.Load(); armed != 0 && armed <= t.UnixNano() {
+	if armed := k.armed.Load(); armed != 0 && armed <= k.since(t) {
 		return
 	}
 	k.mu.Lock()
@@ -74,9 +79,12 @@ func (k *keeper) expireAt(t time.Time) {
 	k.arm(t)
 }
 
+// since does not overflow, however far t is.
+func (k *keeper) since(t time.Time) int64 { return max(1, int64(t.Sub(k.born))) }
+
 func (k *keeper) arm(t time.Time) {
-	at := t.UnixNano()
-	if armed := k.armed.Load(); armed != 0 && armed <= at {
+	at := k.since(t)
+	if armed := k.armed.Load(); k.closed || armed != 0 && armed <= at {
 		return
 	}
 	k.armed.Store(at)
@@ -90,12 +98,7 @@ func (k *keeper) arm(t time.Time) {
 // sweep does what is due, and sets the timer for what is due next.
 func (k *keeper) sweep() {
 	now := time.Now()
-	type late struct {
-		d   *Delivery
-		op  string
-		err error
-	}
-	var expired []late
+	var expired, lost []*Delivery
 	var extend []*batch
 	var next time.Time
 	upcoming := func(t time.Time) {
@@ -106,6 +109,10 @@ func (k *keeper) sweep() {
 
 	k.mu.Lock()
 	k.armed.Store(0)
+	if k.closed {
+		k.mu.Unlock()
+		return
+	}
 	for b := k.batches; b != nil; b = b.next {
 		for i := range b.deliveries {
 			d := &b.deliveries[i]
@@ -113,9 +120,9 @@ func (k *keeper) sweep() {
 			switch {
 			case d.settled:
 			case !d.due.IsZero() && !now.Before(d.due):
-				expired = append(expired, late{d, "expire", swarm.ErrTimeToFlight})
+				expired = append(expired, d)
 			case !d.lease.IsZero() && !now.Before(d.lease):
-				expired = append(expired, late{d, "extend", swarm.ErrLeaseLost})
+				lost = append(lost, d)
 			default:
 				upcoming(d.due)
 				upcoming(d.lease)
@@ -136,8 +143,11 @@ func (k *keeper) sweep() {
 	}
 	k.mu.Unlock()
 
-	for _, x := range expired {
-		x.d.fail(x.op, x.err)
+	for _, d := range expired {
+		d.fail("expire", swarm.ErrTimeToFlight)
+	}
+	for _, d := range lost {
+		d.lost()
 	}
 	for _, b := range extend {
 		k.engine.helpers.add(1)
@@ -197,8 +207,9 @@ func (k *keeper) extend(b *batch) {
 		switch {
 		case settled:
 			b.push(d, true)
+			k.engine.deferred.add(-1)
 		case driver.IsPermanent(lost[i]):
-			d.fail("extend", swarm.ErrLeaseLost)
+			d.lost()
 		case lost[i] != nil:
 			failed = true
 			k.engine.report.report(d.error("extend", lost[i]))
@@ -208,6 +219,16 @@ func (k *keeper) extend(b *batch) {
 		k.mu.Lock()
 		b.extendAt = asked.Add(b.every / 2)
 		k.mu.Unlock()
+	}
+}
+
+// close ends the watch: nothing is extended or expires any more.
+func (k *keeper) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	if k.timer != nil {
+		k.timer.Stop()
 	}
 }
 

@@ -22,8 +22,10 @@ import (
 type Engine struct {
 	cfg      swarm.Config
 	closer   io.Closer
+	emits    bool
 	source   any // driver.Receiver or driver.Runner; nil: emits only
 	receiver driver.Receiver
+	runner   driver.Runner // takes precedence
 	limits   driver.Limits
 	share    int           // messages of a category in the hands of consumers
 	pause    time.Duration // after an empty receive
@@ -44,9 +46,8 @@ type Engine struct {
 	refusing chan struct{}   // closed: nothing more is accepted
 	live     context.Context // ends: broker calls are cut off
 	sever    context.CancelCauseFunc
-	severed  chan struct{}   // closed: lanes give up what is left
-	hasty    context.Context // ends: the shutdown is cut short
-	hasten   context.CancelFunc
+	severed  chan struct{} // closed: lanes give up what is left
+	deadline deadline
 	closed   chan struct{} // closed: the shutdown has ended with result
 	result   error
 
@@ -55,11 +56,12 @@ type Engine struct {
 	polls    tally // pollers
 	working  tally // messages handed over and not settled
 	helpers  tally // goroutines that extend leases
+	deferred tally // settlements that wait for them
 
 	inletsOpen, outletsOpen tally // lanes that have not closed their channels
 	flushing                tally // emit lanes that have something left
 	undelivered             atomic.Int64
-	unconfirmed             atomic.Int64
+	unconfirmed, lost       atomic.Int64
 
 	mu      sync.RWMutex
 	inlets  map[string]*Inlet
@@ -140,6 +142,9 @@ func NewEndpoint(d driver.Sender, opts ...swarm.Option) (*Endpoint, error) {
 	return &Endpoint{e}, nil
 }
 
+// maxEntries bounds a batch of a driver that knows no bound.
+const maxEntries = 10_000
+
 func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine, err error) {
 	drv := source
 	if sender != nil {
@@ -172,12 +177,13 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 	if l, ok := drv.(driver.Limiter); ok {
 		e.limits = l.Limits()
 	}
-	if e.limits.Entries < 0 || e.limits.Requests < 0 || e.limits.Bytes < 0 {
+	if l := e.limits; l.Entries < 0 || l.Requests < 0 || l.Bytes < 0 || l.Wait < 0 {
 		return nil, fmt.Errorf("swarm: driver %T has negative limits", drv)
 	}
 	if e.limits.Entries == 0 {
 		e.limits.Entries = 10
 	}
+	e.limits.Entries = min(e.limits.Entries, maxEntries)
 	if e.limits.Requests == 0 {
 		e.limits.Requests = 16
 	}
@@ -190,40 +196,33 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 	}
 	e.polling, e.stop = context.WithCancel(context.Background())
 	e.live, e.sever = context.WithCancelCause(context.Background())
-	e.hasty, e.hasten = context.WithCancel(context.Background())
-	if sender != nil {
-		e.sender = e.newRequests(e.limits, true, cfg.Linger)
-		e.sender.load = func(w *worker, x *entry) { w.bags = append(w.bags, *x.bag) }
-		e.sender.call = func(ctx context.Context, w *worker) error { return sender.Send(ctx, w.bags) }
+	e.keeper.engine, e.keeper.born = e, time.Now()
+	e.noted = e.confirmed
+
+	e.sender = e.newRequests(e.limits, true, cfg.Linger)
+	e.emits = sender != nil
+	e.sender.load = func(w *worker, x *entry) { w.bags = append(w.bags, *x.bag) }
+	e.sender.call = func(ctx context.Context, w *worker) error { return sender.Send(ctx, w.bags) }
+
+	limits := driver.Limits{Entries: e.limits.Entries, Requests: e.limits.Requests}
+	e.settler = e.newRequests(limits, false, settleLinger)
+	e.settler.load = func(w *worker, x *entry) { w.settlements = append(w.settlements, x.verdict) }
+	e.settler.call = func(ctx context.Context, w *worker) error { return e.receiver.Settle(ctx, w.settlements) }
+	if source == nil {
+		return e, nil
 	}
-	if source != nil {
-		err = e.attach(source)
+	e.source = source
+	e.receiver, _ = source.(driver.Receiver)
+	e.runner, _ = source.(driver.Runner)
+	e.keeper.extender, _ = source.(driver.Extender)
+	if e.receiver == nil && e.runner == nil {
+		return nil, fmt.Errorf("swarm: driver %T neither receives nor runs", source)
 	}
-	return e, err
+	return e, nil
 }
 
 // settleLinger is how long an acknowledgement waits for the rest of its micro-batch.
 const settleLinger = 20 * time.Millisecond
-
-func (e *Engine) attach(source any) error {
-	e.source = source
-	e.keeper.engine = e
-	if _, ok := source.(driver.Runner); ok {
-		return nil
-	}
-	receiver, ok := source.(driver.Receiver)
-	if !ok {
-		return fmt.Errorf("swarm: driver %T neither receives nor runs", source)
-	}
-	e.receiver = receiver
-	e.keeper.extender, _ = source.(driver.Extender)
-	limits := driver.Limits{Entries: e.limits.Entries, Requests: e.limits.Requests}
-	e.noted = e.confirmed
-	e.settler = e.newRequests(limits, false, settleLinger)
-	e.settler.load = func(w *worker, x *entry) { w.settlements = append(w.settlements, x.verdict) }
-	e.settler.call = func(ctx context.Context, w *worker) error { return receiver.Settle(ctx, w.settlements) }
-	return nil
-}
 
 func (e *Engine) newRequests(limits driver.Limits, eager bool, linger time.Duration) *requests {
 	return &requests{
@@ -238,12 +237,16 @@ func (e *Engine) newRequests(limits driver.Limits, eager bool, linger time.Durat
 	}
 }
 
-// confirmed takes note of the broker's answer to a settlement.
+// confirmed takes note of the broker's answer to a settlement. What fails before a
+// shutdown is reported; what fails during one is also counted.
 func (e *Engine) confirmed(x *entry) {
-	if x.err != nil {
-		e.unconfirmed.Add(1)
-		e.report.report(listenError(x.bag, "settle", x.err))
+	if x.err == nil {
+		return
 	}
+	if e.shutting.Load() {
+		e.unconfirmed.Add(1)
+	}
+	e.report.report(listenError(x.bag, "settle", x.err))
 }
 
 // Config of the kernel.
@@ -291,19 +294,21 @@ func (e *Engine) Run(ctx context.Context) error {
 	var cause error
 	select {
 	case <-ctx.Done():
-	case <-e.polling.Done():
 	case cause = <-failed:
+	case <-e.polling.Done():
+		<-e.closed // somebody else has begun, with a deadline of his own
+		return e.result
 	}
 	return e.shutdown(cause)
 }
 
 // start starts what receives. fail is told when it has ended by itself.
 func (e *Engine) start(fail func(error)) {
-	if runner, ok := e.source.(driver.Runner); ok {
+	if e.runner != nil {
 		e.polls.add(1)
 		go func() {
 			defer e.polls.add(-1)
-			err := runner.Run(e.polling, e.serve)
+			err := safely(func() error { return e.runner.Run(e.polling, e.serve) })
 			if e.polling.Err() == nil {
 				fail(err)
 			}
@@ -344,16 +349,14 @@ func (e *Engine) shutdown(cause error) error {
 func (e *Engine) Shutdown(ctx context.Context) error { return e.end(ctx, nil) }
 
 func (e *Engine) end(ctx context.Context, cause error) error {
-	if !e.shutting.CompareAndSwap(false, true) {
-		select {
-		case <-e.closed:
-		case <-ctx.Done():
-			e.hasten()
-			<-e.closed
-		}
-		return e.result
+	if at, ok := ctx.Deadline(); ok {
+		e.deadline.bring(at)
 	}
-	e.result = e.drain(ctx, cause)
-	close(e.closed)
+	defer context.AfterFunc(ctx, func() { e.deadline.bring(time.Now()) })()
+	if e.shutting.CompareAndSwap(false, true) {
+		e.result = e.drain(cause)
+		close(e.closed)
+	}
+	<-e.closed
 	return e.result
 }

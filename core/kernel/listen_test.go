@@ -193,8 +193,8 @@ func TestListen(t *testing.T) {
 			if !ok || e.ID != "m1" || e.Op != "settle" || len(stderr) != 0 {
 				t.Errorf("got %v and %d more", e, len(stderr))
 			}
-			if left, ok := errors.AsType[*swarm.DrainError](q.Close()); !ok || left.Unconfirmed != 1 {
-				t.Errorf("got %v, want 1 unconfirmed", left)
+			if err := q.Close(); err != nil {
+				t.Errorf("got %v, but nothing failed since Close", err)
 			}
 			r.onceEach(t, 2)
 		})

@@ -114,7 +114,7 @@ func (o *Outlet) Warn(msg string) { o.engine.report.log.Warn("swarm: "+msg, "cat
 
 // outlet makes the outlet of a lane with a window.
 func (e *Engine) outlet(category string, window int) *Outlet {
-	if e.sender == nil {
+	if !e.emits {
 		panic("swarm: emit on a kernel that only listens")
 	}
 	if category == "" {
@@ -150,7 +150,9 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 	case <-done:
 	case <-ctx.Done():
 		// In flight it cannot be called back: the broker may have it.
-		e.sender.withdraw(x)
+		if !e.sender.withdraw(x) && isClosed(done) {
+			break // answered at the same moment
+		}
 		return fmt.Errorf("swarm: emit %s %s: %w", bag.Category, bag.ID, context.Cause(ctx))
 	}
 	if x.err != nil {
@@ -167,13 +169,17 @@ func (e *Engine) newBag(category string) driver.Bag {
 
 // admit refuses what the broker would refuse, before any call.
 func (e *Engine) admit(x *entry) error {
+	return driver.Permanent(safely(func() error { return e.checked(x) }))
+}
+
+func (e *Engine) checked(x *entry) error {
 	l := &e.limits
 	if x.bag.Group == "" && l.Ordered {
 		x.bag.Group = x.bag.Category
 	}
 	if l.Check != nil {
 		if err := l.Check(x.bag); err != nil {
-			return driver.Permanent(err)
+			return err
 		}
 	}
 	if l.Bytes > 0 {
@@ -183,7 +189,7 @@ func (e *Engine) admit(x *entry) error {
 			x.size = len(x.bag.Body)
 		}
 		if x.size > l.Bytes {
-			return driver.Permanent(fmt.Errorf("message has %d bytes, the broker takes %d", x.size, l.Bytes))
+			return fmt.Errorf("message has %d bytes, the broker takes %d", x.size, l.Bytes)
 		}
 	}
 	return nil

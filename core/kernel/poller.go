@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ type gate struct {
 	mu       sync.Mutex
 	waiting  []*poller
 	waiters  atomic.Int32
-	reserved int // messages that receives in flight may bring
+	reserved atomic.Int64 // messages that receives in flight may bring
 }
 
 // alert makes the waiting pollers look again.
@@ -82,7 +83,7 @@ func (p *poller) turn(ctx context.Context) int {
 	for ctx.Err() == nil {
 		e.gate.mu.Lock()
 		n := e.allowance(p)
-		e.gate.reserved += n
+		e.gate.reserved.Add(int64(n))
 		e.gate.mu.Unlock()
 		if n > 0 {
 			return n
@@ -119,15 +120,16 @@ func (e *Engine) allowance(p *poller) int {
 	if p.open.Load() > 0 && !idle {
 		return 0
 	}
-	return max(0, min(e.limits.Entries, room-e.gate.reserved))
+	return max(0, min(e.limits.Entries, room-int(e.gate.reserved.Load())))
 }
 
 // poll asks until ctx ends. It returns an error when asking again is pointless.
 func (p *poller) poll(ctx context.Context) error {
 	e := p.engine
-	c := newCall(ctx, e.cfg.NetworkTimeout+e.limits.Wait)
+	c := newCall(ctx, plus(e.cfg.NetworkTimeout, e.limits.Wait))
 	defer c.end()
 	failures := 0
+	var empty time.Time // when the last empty answer came
 	for {
 		n := p.turn(ctx)
 		if n == 0 {
@@ -141,9 +143,7 @@ func (p *poller) poll(ctx context.Context) error {
 		if len(bags) > 0 {
 			p.accept(bags)
 		}
-		e.gate.mu.Lock()
-		e.gate.reserved -= n
-		e.gate.mu.Unlock()
+		e.gate.reserved.Add(-int64(n))
 		e.gate.alert()
 
 		var pause time.Duration
@@ -158,6 +158,11 @@ func (p *poller) poll(ctx context.Context) error {
 			e.report.report(listenError(&driver.Bag{}, "receive", err))
 		case len(bags) == 0:
 			failures, pause = 0, e.pause
+			now := time.Now()
+			if pause == 0 && e.cfg.PollFrequency < 0 && now.Sub(empty) < min(idlePause, e.limits.Wait)/2 {
+				pause = idlePause // a broker that says it waits, and does not
+			}
+			empty = now
 		default:
 			failures = 0
 		}
@@ -170,45 +175,62 @@ func (p *poller) poll(ctx context.Context) error {
 // accept makes a batch of what was received, and sends it on its way.
 func (p *poller) accept(bags []driver.Bag) {
 	e := p.engine
-	b := e.newBatch(e.live, bags)
-	b.poller = p
-	p.open.Add(1)
 	if e.cfg.AtMostOnce && !e.isClosing() {
-		e.acknowledge(b)
-	} else {
-		e.keeper.add(b, time.Now())
+		var acked []driver.Bag
+		if acked, bags = e.acknowledge(bags); len(acked) > 0 {
+			p.start(e.newBatch(e.live, acked, true))
+		}
 	}
-	b.route()
+	if len(bags) > 0 {
+		p.start(e.newBatch(e.live, bags, false))
+	}
 }
 
-// acknowledge settles a batch before it is handed over: at most once. What the broker
-// does not confirm is not handed over, since it comes again; neither is what nobody
-// listens to.
-func (e *Engine) acknowledge(b *batch) {
+func (p *poller) start(b *batch) {
+	b.poller = p
+	p.open.Add(1)
+	p.engine.take(b)
+}
+
+// acknowledge settles messages before they are handed over: at most once. It returns
+// those that may be, and those nobody would get. What the broker does not confirm is
+// neither: it comes again.
+func (e *Engine) acknowledge(bags []driver.Bag) (acked, rest []driver.Bag) {
 	var open sync.WaitGroup
-	entries := make([]*entry, 0, len(b.deliveries))
-	for i := range b.deliveries {
-		d := &b.deliveries[i]
-		if d.bag.Err != nil || e.lookup(d.bag.Category) == nil {
+	var entries []*entry
+	for i := range bags {
+		bag := &bags[i]
+		if bag.Err != nil || e.lookup(e.category(bag)) == nil {
+			rest = append(rest, *bag)
 			continue
 		}
-		d.acked = true
 		open.Add(1)
 		entries = append(entries, &entry{
-			bag:     d.bag,
-			verdict: driver.Settlement{Bag: d.bag, Outcome: driver.Ack},
-			done: func(done *entry) {
-				if done.err != nil {
-					d.acked = false
-					d.settle(driver.Release, 0, done.err)
-					e.report.report(d.error("settle", done.err))
-				}
-				open.Done()
-			},
+			bag:     bag,
+			verdict: driver.Settlement{Bag: bag, Outcome: driver.Ack},
+			done:    func(*entry) { open.Done() },
 		})
 	}
-	e.settler.push(true, false, entries...)
-	open.Wait()
+	if len(entries) > 0 {
+		e.settler.push(true, false, entries...)
+		open.Wait()
+	}
+	for _, x := range entries {
+		if x.err != nil {
+			e.report.report(listenError(x.bag, "settle", x.err))
+			continue
+		}
+		acked = append(acked, *x.bag)
+	}
+	return acked, rest
+}
+
+// plus adds durations that may be endless.
+func plus(a, b time.Duration) time.Duration {
+	if sum := a + b; sum >= a {
+		return sum
+	}
+	return math.MaxInt64
 }
 
 // sleep reports false when ctx ends first.

@@ -17,6 +17,7 @@ type entry struct {
 	bag      *driver.Bag
 	verdict  driver.Settlement // of a delivery; unused by sends
 	size     int               // bytes, as the broker counts
+	orphan   bool              // its caller has left: not worth another attempt
 	attempts int               // calls that carried the entry
 	err      error             // outcome, once done
 
@@ -216,12 +217,14 @@ func (r *requests) cut(w *worker) bool {
 	w.cutting = false
 	size, n := 0, 0
 	for n < len(r.queue) && n < r.limits.Entries {
-		if size += r.queue[n].size; n > 0 && r.limits.Bytes > 0 && size > r.limits.Bytes {
+		next := size + r.queue[n].size
+		if n > 0 && r.limits.Bytes > 0 && next > r.limits.Bytes {
 			break
 		}
+		size = next
 		n++
 	}
-	full := n == r.limits.Entries || n < len(r.queue)
+	full := n == r.limits.Entries || n < len(r.queue) || r.limits.Bytes > 0 && size >= r.limits.Bytes
 	if n == 0 || !full && !r.hurry && !(r.eager && r.calls == 0) {
 		r.retire(w)
 		r.dispatch()
@@ -274,7 +277,8 @@ func (r *requests) extend(w *worker) {
 // gather lets producers run before a partial batch is cut, as long as they add to
 // it: they were woken a moment ago by the answers of the request before, and would
 // else fill requests of 1 and of 9 in turn. After a request over a network it also
-// waits for as many values as that one has answered, a twentieth of its time at most.
+// waits for as many values as that one has answered, a twentieth of its time and half
+// a millisecond at most.
 func (r *requests) gather(w *worker) {
 	if !r.eager {
 		return // what goes out is urgent, or has waited for the linger
@@ -287,7 +291,7 @@ func (r *requests) gather(w *worker) {
 		runtime.Gosched()
 	}
 	const step = 50 * time.Microsecond
-	for left := w.took / 20; w.expect > 1 && n < w.expect && left >= step; left -= step {
+	for left := min(w.took/20, 10*step); w.expect > 1 && n < w.expect && left >= step; left -= step {
 		if !sleep(r.live, step) {
 			break
 		}
@@ -314,10 +318,14 @@ func (r *requests) settle(w *worker, err error) {
 	for i, e := range w.batch {
 		f := outcomes.of(i)
 		e.err = f.Err
-		if next, more := r.retry.Next(e.attempts); f.Err != nil && more && !f.Permanent {
-			again = append(again, e)
-			delay = max(delay, next)
-			continue
+		if f.Err != nil && !f.Permanent && !e.orphan {
+			if next, more := r.retry.Next(e.attempts); more {
+				if len(again) == 0 {
+					delay = next // one for all, or their jitter would add up
+				}
+				again = append(again, e)
+				continue
+			}
 		}
 		r.leave(e)
 		w.told = append(w.told, e)
@@ -418,8 +426,8 @@ func (r *requests) retire(w *worker) {
 	}
 }
 
-// withdraw takes back an entry that is not in flight. It reports false when it is,
-// or is done.
+// withdraw takes back an entry that is not in flight. It reports false when it is, or
+// is done; one in flight is not repeated.
 func (r *requests) withdraw(e *entry) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -432,6 +440,7 @@ func (r *requests) withdraw(e *entry) bool {
 		g.wait = slices.DeleteFunc(g.wait, func(x *entry) bool { return x == e })
 		g.busy++ // leave takes it back
 	} else {
+		e.orphan = true
 		return false
 	}
 	r.leave(e)
@@ -457,9 +466,8 @@ func (r *requests) refuseSync() {
 }
 
 // abort ends everything that is not done, with err as its outcome, also what is in
-// flight in a driver that does not honour its context. It returns how many entries
-// that were.
-func (r *requests) abort(err error) int {
+// flight in a driver that does not honour its context.
+func (r *requests) abort(err error) {
 	r.mu.Lock()
 	r.dead = err
 	rest := slices.Clone(r.queue)
@@ -495,7 +503,6 @@ func (r *requests) abort(err error) int {
 	for _, e := range rest {
 		r.done(e)
 	}
-	return len(rest)
 }
 
 // outcomes are the failures of a batch by position.

@@ -67,6 +67,9 @@ func (l *lane[T]) await() {
 
 func (l *lane[T]) serve() {
 	for {
+		if l.head != nil && l.in.Gone(l.head) {
+			l.forget() // its lease was lost while it waited, or was decoded
+		}
 		var deq chan<- swarm.Msg[T]
 		if l.head != nil || l.next() {
 			deq = l.deq
@@ -78,9 +81,6 @@ func (l *lane[T]) serve() {
 		case msg := <-l.ack:
 			l.returned(msg)
 		case <-l.in.Wake():
-			if l.head != nil && l.in.Gone(l.head) {
-				l.forget()
-			}
 		case <-l.in.Closing():
 			return
 		}
@@ -98,6 +98,9 @@ func (l *lane[T]) next() bool {
 		})
 		if err != nil {
 			l.in.Reject(d, fmt.Errorf("decode %T: %w", l.msg.Object, err))
+			continue
+		}
+		if l.in.Gone(d) {
 			continue
 		}
 		l.head = d
