@@ -4,17 +4,20 @@ MODULES := $(shell go work edit -json | sed -n 's/.*"DiskPath": "\(.*\)".*/\1/p'
 CACHE   := $(CURDIR)/.cache
 FUZZ    ?= 30s
 
+LOCALSTACK := $(CACHE)/bin/localstack -cache $(CACHE)
+
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt tidy unit quickstart bench fuzz clean
+.PHONY: help test lint fmt tidy unit localstack soak quickstart bench fuzz clean
 
 help: ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-test: lint unit quickstart ## everything that CI runs
+test: lint unit quickstart ## everything that CI runs; installs and starts what it needs
 	@echo "make test: all passed in $(words $(MODULES)) modules: $(notdir $(MODULES))"
 
 lint: fmt tidy $(CACHE)/bin/staticcheck ## gofmt, go vet, go fix, go mod tidy, staticcheck
 	go vet work
+	@mkdir -p $(CACHE)
 	@go fix -diff work > $(CACHE)/fix.diff || (cat $(CACHE)/fix.diff; exit 1)
 	@test ! -s $(CACHE)/fix.diff || (cat $(CACHE)/fix.diff; echo "run go fix work"; exit 1)
 	@for m in $(MODULES); do (cd $$m && $(CACHE)/bin/staticcheck -checks all,-ST1000,-ST1003 ./...) || exit 1; done
@@ -26,8 +29,14 @@ fmt:
 tidy:
 	@for m in $(MODULES) ./tools; do (cd $$m && GOWORK=off go mod tidy -diff) || (echo "run go mod tidy in $$m"; exit 1); done
 
-unit: ## tests of all modules, by the race detector, in random order
-	go test -race -shuffle=on -timeout 10m work
+unit: $(CACHE)/bin/localstack ## tests of all modules, by the race detector, in random order, with LocalStack
+	$(LOCALSTACK) run -- go test -race -shuffle=on -parallel 8 -timeout 20m work
+
+localstack: $(CACHE)/bin/localstack ## a LocalStack for development, until Ctrl-C
+	$(LOCALSTACK) start
+
+soak: $(CACHE)/bin/localstack ## the long tests whole, of which `test` runs a tenth
+	SOAK=1 $(LOCALSTACK) run -- go test -race -shuffle=on -parallel 8 -timeout 60m work
 
 quickstart: ## the quick start: text that ships, file, standard input
 	@go run ./examples/quickstart | grep -q "the ledger adds up"
@@ -41,6 +50,10 @@ fuzz: ## each fuzz target for FUZZ=30s
 	@for m in $(MODULES); do (cd $$m && \
 	  for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	    echo "$$p $$f" && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$p || exit 1; done; done) || exit 1; done
+
+$(CACHE)/bin/localstack: $(wildcard qtest/localstack/*.go qtest/localstack/cmd/localstack/*.go)
+	@mkdir -p $(dir $@)
+	go build -o $@ ./qtest/localstack/cmd/localstack
 
 clean: ## remove what was made
 	rm -rf $(CACHE)

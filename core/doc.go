@@ -84,8 +84,9 @@
 // L7 Lease. While a message waits or is worked on, its lease is extended until
 // TimeToFlight, and never after an acknowledgement. [Msg.Context] ends with the lease.
 //
-// L8 At most once. A message is acknowledged before it is handed over. Nobody has to send
-// it back, and what comes back is ignored.
+// L8 At most once. A message is acknowledged before it is handed over; from a source that
+// pushes, by the hand-over. Nobody has to send it back, and what comes back is ignored.
+// Its context ends with TimeToFlight.
 //
 // L9 Order. Of a broker that keeps order, the messages of a group are handed over one
 // after the other. After a failure the rest of the group goes back; other groups go on.

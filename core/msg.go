@@ -55,7 +55,7 @@ func (msg Msg[T]) Fail(err error) Msg[T] {
 
 // Context of the delivery. It ends when the message is settled, when TimeToFlight
 // has passed or when the lease is lost, whichever is first: work on the message is
-// pointless from then on. It is never nil.
+// pointless from then on. At most once it ends with TimeToFlight. It is never nil.
 func (msg Msg[T]) Context() context.Context {
 	if msg.Digest.ctx == nil {
 		return context.Background()

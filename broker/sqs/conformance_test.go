@@ -64,6 +64,7 @@ func TestConformance(t *testing.T) {
 			name = "fifo"
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			open := func(t qtest.T) qtest.Queue {
 				name, _ := create(t, cfg, fifo, map[string]string{
 					"VisibilityTimeout": strconv.Itoa(int(visibility.Seconds())),
@@ -78,7 +79,7 @@ func TestConformance(t *testing.T) {
 				KeepSource: true, Foreign: true, SentAt: true,
 				MaxSize: 1 << 20, Attributes: 7, AttributeSize: 10_000,
 				Slack: 1500 * time.Millisecond, Parallel: true,
-				Messages: 1000,
+				Messages: 300,
 			})
 			t.Logf("%d cases passed, %d not applicable: %s", len(report.Names(qtest.Passed)), len(report.Names(qtest.NotApplicable)),
 				strings.Join(report.Names(qtest.NotApplicable), "; "))

@@ -41,13 +41,18 @@ var stringType = aws.String("String")
 // encode makes the entry of a bag. What SQS does not carry, because it is not XML
 // text, goes as base64 and is marked.
 func (q *queue) encode(id string, bag *driver.Bag) types.SendMessageBatchRequestEntry {
+	plain := printable(bag.Body)
+	body := string(bag.Body)
+	if !plain {
+		body = base64.StdEncoding.EncodeToString(bag.Body)
+	}
 	e := types.SendMessageBatchRequestEntry{
 		Id:                aws.String(id),
-		MessageBody:       aws.String(text(bag.Body)),
+		MessageBody:       aws.String(body),
 		DelaySeconds:      int32(q.delay / time.Second),
 		MessageAttributes: make(map[string]types.MessageAttributeValue, 3+len(bag.Attrs)),
 	}
-	for name, value := range attributes(bag) {
+	for name, value := range attributes(bag, plain) {
 		e.MessageAttributes[name] = types.MessageAttributeValue{DataType: stringType, StringValue: aws.String(value)}
 	}
 	if trace := bag.Attrs[attrTrace]; trace != "" {
@@ -80,14 +85,14 @@ func token(key string) string {
 	return "sha256-" + hex.EncodeToString(sum[:])
 }
 
-// attributes yields the message attributes of a bag.
-func attributes(bag *driver.Bag) func(yield func(name, value string) bool) {
+// attributes yields the message attributes of a bag, whose body is plain or is not.
+func attributes(bag *driver.Bag, plain bool) func(yield func(name, value string) bool) {
 	return func(yield func(string, string) bool) {
 		ok := bag.Category == "" || yield(attrCategory, bag.Category)
 		if ok && bag.Source != "" {
 			ok = yield(attrSource, bag.Source)
 		}
-		if ok && !printable(bag.Body) {
+		if ok && !plain {
 			ok = yield(attrEncoding, "base64")
 		}
 		for name, value := range bag.Attrs {
@@ -101,16 +106,16 @@ func attributes(bag *driver.Bag) func(yield func(name, value string) bool) {
 	}
 }
 
-func text(body []byte) string {
-	if printable(body) {
-		return string(body)
-	}
-	return base64.StdEncoding.EncodeToString(body)
-}
-
 // printable reports whether SQS carries the bytes as they are: UTF-8 of the characters
 // that XML 1.0 has.
 func printable[T string | []byte](b T) bool {
+	i := 0
+	for i < len(b) && (b[i] >= ' ' && b[i] < utf8.RuneSelf || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
+		i++
+	}
+	if i == len(b) {
+		return true // of ASCII, as most are
+	}
 	if !utf8.ValidString(string(b)) {
 		return false
 	}
@@ -125,12 +130,14 @@ func printable[T string | []byte](b T) bool {
 }
 
 // size counts as SQS does: body, and name, type and value of each attribute.
-func size(bag *driver.Bag) int {
+func size(bag *driver.Bag) int { return sizeOf(bag, printable(bag.Body)) }
+
+func sizeOf(bag *driver.Bag, plain bool) int {
 	n := len(bag.Body)
-	if !printable(bag.Body) {
+	if !plain {
 		n = base64.StdEncoding.EncodedLen(n)
 	}
-	for name, value := range attributes(bag) {
+	for name, value := range attributes(bag, plain) {
 		n += len(name) + len("String") + len(value)
 	}
 	return n
@@ -143,8 +150,8 @@ func (q *queue) invalid(bag *driver.Bag) error {
 	if len(bag.Body) == 0 {
 		return errors.New("sqs: body is empty, SQS takes none")
 	}
-	n := 0
-	for name, value := range attributes(bag) {
+	plain, n := printable(bag.Body), 0
+	for name, value := range attributes(bag, plain) {
 		n++
 		if err := checkAttribute(name, value); err != nil {
 			return err
@@ -153,7 +160,7 @@ func (q *queue) invalid(bag *driver.Bag) error {
 	if n > maxAttributes {
 		return fmt.Errorf("sqs: message has %d attributes, SQS takes %d", n, maxAttributes)
 	}
-	if n := size(bag); n > q.maxSize {
+	if n := sizeOf(bag, plain); n > q.maxSize {
 		return fmt.Errorf("sqs: message has %d bytes with its attributes, queue %s takes %d", n, q.name, q.maxSize)
 	}
 	if q.fifo && bag.Group == "" {

@@ -81,10 +81,9 @@ type worker struct {
 	bags        []driver.Bag
 	settlements []driver.Settlement
 	call        *call
-	start       func()        // work of this worker, made once
-	cutting     bool          // started, and has not cut its batch
-	took        time.Duration // by its last request
-	expect      int           // entries worth waiting for after it
+	start       func() // work of this worker, made once
+	cutting     bool   // started, and has not cut its batch
+	expect      int    // entries worth waiting for after the last request
 }
 
 // push queues entries. It reports false, and takes none, when the caller is
@@ -201,10 +200,8 @@ func (r *requests) work(w *worker) {
 			began = time.Now()
 		}
 		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w) })
-		if w.took = 0; !began.IsZero() {
-			w.took = time.Since(began)
-		}
-		r.settle(w, err)
+		slow := !began.IsZero() && time.Since(began) >= time.Millisecond
+		r.settle(w, err, slow)
 	}
 }
 
@@ -276,26 +273,22 @@ func (r *requests) extend(w *worker) {
 
 // gather lets producers run before a partial batch is cut, as long as they add to
 // it: they were woken a moment ago by the answers of the request before, and would
-// else fill requests of 1 and of 9 in turn. After a request over a network it also
-// waits for as many values as that one has answered, a twentieth of its time and half
-// a millisecond at most.
+// else fill requests of 1 and of 9 in turn. After a request that took its time, over a
+// network, it is more patient: until as many values are there as that one has answered,
+// for some 100 microseconds at most. It yields and does not sleep, since the shortest
+// sleep of an idle process is a millisecond.
 func (r *requests) gather(w *worker) {
 	if !r.eager {
 		return // what goes out is urgent, or has waited for the linger
 	}
+	const patience = 1000
 	n := 0
-	for before := -1; ; before = n {
-		if n = r.queued(); n >= r.limits.Entries || n == before {
+	for before, yields := -1, 0; ; before, yields = n, yields+1 {
+		n = r.queued()
+		if n >= r.limits.Entries || n == before && (n >= w.expect || yields >= patience) {
 			break
 		}
 		runtime.Gosched()
-	}
-	const step = 50 * time.Microsecond
-	for left := min(w.took/20, 10*step); w.expect > 1 && n < w.expect && left >= step; left -= step {
-		if !sleep(r.live, step) {
-			break
-		}
-		n = r.queued()
 	}
 	w.expect = 0
 }
@@ -308,7 +301,7 @@ func (r *requests) queued() int {
 
 // settle tells the entries of a batch their outcome, and queues again what is worth
 // another attempt.
-func (r *requests) settle(w *worker, err error) {
+func (r *requests) settle(w *worker, err error, slow bool) {
 	clear(w.bags)
 	clear(w.settlements)
 	var again []*entry
@@ -331,7 +324,9 @@ func (r *requests) settle(w *worker, err error) {
 		w.told = append(w.told, e)
 	}
 	r.again(again, delay)
-	w.expect = min(r.limits.Entries, len(r.queue)+len(w.told))
+	if slow {
+		w.expect = min(r.limits.Entries, len(r.queue)+len(w.told))
+	}
 	clear(w.batch)
 	w.batch = w.batch[:0]
 	r.mu.Unlock()

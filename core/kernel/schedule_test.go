@@ -174,7 +174,6 @@ type world struct {
 	mu       sync.Mutex
 	faults   []string
 	accepted map[int]bool     // by the broker
-	lost     map[int]bool     // accepted, but the answer said otherwise
 	first    map[string][]int // order of first acceptance by lane
 	messages map[string]*message
 	ready    []string
