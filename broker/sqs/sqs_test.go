@@ -31,7 +31,7 @@ var quiet = swarm.WithLogger(slog.New(slog.DiscardHandler))
 func endpoint(t testing.TB, s *stub, opts ...swarm.Option) *kernel.Endpoint {
 	t.Helper()
 	q, err := sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second).
-		WithKernel(append([]swarm.Option{quiet, swarm.WithRetryConstant(time.Millisecond, 5)}, opts...)...).Build(s.name())
+		WithKernel(append([]swarm.Option{quiet, swarm.WithRetryConstant(time.Millisecond, 12)}, opts...)...).Build(s.name())
 	if err != nil {
 		t.Fatal(err)
 	}
