@@ -77,6 +77,7 @@ func TestOptions(t *testing.T) {
 	}
 }
 
+// EM2, RX23: nothing invalid is accepted, nothing is silently rewritten.
 func TestInvalidOptionsAreNamedWithTheirValue(t *testing.T) {
 	for want, opt := range map[string]swarm.Option{
 		`WithSource("")`:              swarm.WithSource(""),
@@ -112,6 +113,15 @@ func TestInvalidOptionsAreNamedWithTheirValue(t *testing.T) {
 	} {
 		if _, err := swarm.NewConfig(opt); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to name %s", err, want)
+		}
+	}
+	// What is set explicitly counts, before or after a policy.
+	for _, opts := range [][]swarm.Option{
+		{swarm.WithEmitCapacity(3), swarm.WithPolicyAtMostOnce(9)},
+		{swarm.WithPolicyAtMostOnce(9), swarm.WithEmitCapacity(3)},
+	} {
+		if c, err := swarm.NewConfig(opts...); err != nil || c.EmitCapacity != 3 || c.RecvCapacity != 9 {
+			t.Errorf("got %+v, %v", c, err)
 		}
 	}
 	_, err := swarm.NewConfig(swarm.WithPolicyAtMostOnce(1), swarm.WithPolicyAtLeastOnce(1), swarm.WithLinger(-1))

@@ -148,7 +148,8 @@ func WithPolicyAtLeastOnce(n int) Option {
 
 // WithStdErr sends errors that belong to no message the user holds to a channel, in
 // addition to the log. The kernel never blocks on it and never closes it: it queues
-// 1,000 errors and counts what overflows.
+// 1,000 errors and counts what overflows. What comes after Close is offered once; it is
+// in the log in any case.
 func WithStdErr(stderr chan<- error) Option {
 	return func(c *Config) error {
 		if stderr == nil {

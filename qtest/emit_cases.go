@@ -412,11 +412,11 @@ func emitBulk(r *rig) {
 	}
 	r.sameText("arrived", textsOf(r.arrivals(len(want))), want)
 	r.stragglers("more than was sent")
-	r.sameText("dead letters", dead(k.errors()), nil)
+	r.sameText("not delivered", undelivered(k.errors()), nil)
 }
 
-// dead are the causes of all values that were not delivered.
-func dead(errs []error) []string {
+// undelivered are the causes of all values that were not delivered.
+func undelivered(errs []error) []string {
 	var all []string
 	for _, err := range errs {
 		if e, ok := errors.AsType[*swarm.EmitError](err); ok {

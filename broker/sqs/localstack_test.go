@@ -58,8 +58,8 @@ func next[T any](t testing.TB, deq <-chan swarm.Msg[T]) swarm.Msg[T] {
 
 var atOnce = swarm.WithRedelivery(func(int) time.Duration { return 0 })
 
-// open builds a kernel on a queue of LocalStack. It closes with the test.
-func open(t testing.TB, cfg aws.Config, name string, opts ...swarm.Option) *kernel.Endpoint {
+// connect builds a kernel on a queue of LocalStack. It closes with the test.
+func connect(t testing.TB, cfg aws.Config, name string, opts ...swarm.Option) *kernel.Endpoint {
 	t.Helper()
 	q, err := sqs.Endpoint().WithConfig(cfg).WithWaitTime(time.Second).
 		WithKernel(append([]swarm.Option{quiet, atOnce}, opts...)...).Build(name)
@@ -207,7 +207,7 @@ func TestARedrivePolicyEndsPoisonMessages(t *testing.T) {
 	cfg := cloud(t)
 	name, queue, dead := createWithDeadLetters(t, cfg, 3, map[string]string{})
 	stderr := make(chan error, 100)
-	q := open(t, cfg, name, swarm.WithStdErr(stderr))
+	q := connect(t, cfg, name, swarm.WithStdErr(stderr))
 	deq, ack := listen.Typed[Note](q)
 
 	note := map[string]types.MessageAttributeValue{"Category": text("Note")}
@@ -255,7 +255,7 @@ func TestAttemptSentAtAndIOContext(t *testing.T) {
 	t.Parallel()
 	cfg := cloud(t)
 	name, url := create(t, cfg, false, nil)
-	q := open(t, cfg, name)
+	q := connect(t, cfg, name)
 	deq, ack := listen.Typed[Note](q)
 	go q.Run(context.Background())
 
@@ -294,7 +294,7 @@ func TestForeignProducers(t *testing.T) {
 	t.Parallel()
 	cfg := cloud(t)
 	name, url := create(t, cfg, false, nil)
-	q := open(t, cfg, name, swarm.WithDefaultCategory("Note"))
+	q := connect(t, cfg, name, swarm.WithDefaultCategory("Note"))
 	deq, ack := listen.Typed[Note](q)
 	go q.Run(context.Background())
 
@@ -415,31 +415,31 @@ func TestMaximumMessageSizeOfTheQueue(t *testing.T) {
 	}
 }
 
-// User and metadata of events, as programs on fogfish/swarm v0.24 have them.
+// Person, and metadata of events, as programs on fogfish/swarm v0.24 have them.
 type (
-	User struct {
+	Person struct {
 		Name string `json:"name"`
 	}
-	UserMeta struct {
+	PersonMeta struct {
 		swarm.Meta
 		About string `json:"about,omitempty"`
 	}
-	UserEvent = swarm.Event[UserMeta, User]
+	PersonEvent = swarm.Event[PersonMeta, Person]
 )
 
 func TestReadsWhatV024Writes(t *testing.T) {
 	t.Parallel()
 	cfg := cloud(t)
 	name, url := create(t, cfg, false, nil)
-	q := open(t, cfg, name)
+	q := connect(t, cfg, name)
 	notes, ackNote := listen.Typed[Note](q)
-	users, ackUser := listen.Event[UserEvent](q)
+	users, ackUser := listen.Event[PersonEvent](q)
 	go q.Run(context.Background())
 
 	old := plainly(t, cfg, url)
 	old.send(`{"id":7}`, map[string]types.MessageAttributeValue{"Source": text("swarm:old"), "Category": text("Note")})
-	old.send(`{"meta":{"id":"e-1","type":"[swarm:User]","realm":"swarm:blue","agent":"swarm:old","created":"2025-07-30T12:34:56.789Z","target":"swarm:new","participant":"ada","about":"sign up"},"data":{"name":"ada"}}`,
-		map[string]types.MessageAttributeValue{"Source": text("swarm:old"), "Category": text("User")})
+	old.send(`{"meta":{"id":"e-1","type":"[swarm:Person]","realm":"swarm:blue","agent":"swarm:old","created":"2025-07-30T12:34:56.789Z","target":"swarm:new","participant":"ada","about":"sign up"},"data":{"name":"ada"}}`,
+		map[string]types.MessageAttributeValue{"Source": text("swarm:old"), "Category": text("Person")})
 
 	note := next(t, notes)
 	if note.Object != (Note{7}) || note.Category != "Note" {
@@ -447,11 +447,11 @@ func TestReadsWhatV024Writes(t *testing.T) {
 	}
 	ackNote <- note
 	user := next(t, users)
-	meta := UserMeta{About: "sign up", Meta: swarm.Meta{
-		ID: "e-1", Type: "[swarm:User]", Realm: "swarm:blue", Agent: "swarm:old", Target: "swarm:new", Participant: "ada",
+	meta := PersonMeta{About: "sign up", Meta: swarm.Meta{
+		ID: "e-1", Type: "[swarm:Person]", Realm: "swarm:blue", Agent: "swarm:old", Target: "swarm:new", Participant: "ada",
 		Created: time.Date(2025, time.July, 30, 12, 34, 56, 789e6, time.UTC),
 	}}
-	if user.Object.Meta == nil || user.Object.Data == nil || *user.Object.Meta != meta || user.Object.Data.Name != "ada" || user.Category != "User" {
+	if user.Object.Meta == nil || user.Object.Data == nil || *user.Object.Meta != meta || user.Object.Data.Name != "ada" || user.Category != "Person" {
 		t.Errorf("got %+v, %+v", user.Object.Meta, user.Object.Data)
 	}
 	ackUser <- user
@@ -463,7 +463,7 @@ func TestV024ReadsWhatThisWrites(t *testing.T) {
 	cfg := cloud(t)
 	for _, fifo := range []bool{false, true} {
 		name, url := create(t, cfg, fifo, map[string]string{})
-		q := open(t, cfg, name, swarm.WithSource("me"), swarm.WithRealm("blue"))
+		q := connect(t, cfg, name, swarm.WithSource("me"), swarm.WithRealm("blue"))
 		old := plainly(t, cfg, url)
 		read := func(category string) string {
 			t.Helper()
@@ -485,14 +485,14 @@ func TestV024ReadsWhatThisWrites(t *testing.T) {
 		if body := read("Note"); body != `{"id":7}` {
 			t.Errorf("got %s", body)
 		}
-		event := UserEvent{Meta: &UserMeta{About: "sign up", Meta: swarm.Meta{ID: "e-1", Participant: "ada"}}, Data: &User{Name: "ada"}}
-		if err := emit.NewEvent[UserEvent](q).Enq(t.Context(), event); err != nil {
+		event := PersonEvent{Meta: &PersonMeta{About: "sign up", Meta: swarm.Meta{ID: "e-1", Participant: "ada"}}, Data: &Person{Name: "ada"}}
+		if err := emit.NewEvent[PersonEvent](q).Enq(t.Context(), event); err != nil {
 			t.Fatal(err)
 		}
 		var got struct {
 			Meta, Data map[string]any
 		}
-		if err := json.Unmarshal([]byte(read("User")), &got); err != nil {
+		if err := json.Unmarshal([]byte(read("Person")), &got); err != nil {
 			t.Fatal(err)
 		}
 		created, _ := got.Meta["created"].(string)
@@ -500,7 +500,7 @@ func TestV024ReadsWhatThisWrites(t *testing.T) {
 			t.Errorf("created %q: %v", created, err)
 		}
 		delete(got.Meta, "created")
-		want := map[string]any{"id": "e-1", "type": "User", "realm": "blue", "agent": "me", "participant": "ada", "about": "sign up"}
+		want := map[string]any{"id": "e-1", "type": "Person", "realm": "blue", "agent": "me", "participant": "ada", "about": "sign up"}
 		if !maps.Equal(got.Meta, want) || !maps.Equal(got.Data, map[string]any{"name": "ada"}) {
 			t.Errorf("got %v, %v", got.Meta, got.Data)
 		}
@@ -511,7 +511,7 @@ func TestFIFODeduplication(t *testing.T) {
 	t.Parallel()
 	cfg := cloud(t)
 	name, url := create(t, cfg, true, map[string]string{"ContentBasedDeduplication": "true"})
-	q := open(t, cfg, name)
+	q := connect(t, cfg, name)
 	deq, ack := listen.Typed[Note](q)
 
 	equal := emit.NewTyped[Note](q)
@@ -547,7 +547,7 @@ func TestFIFOOrderOfAGroup(t *testing.T) {
 	const groups, each, bad = 3, 6, 3
 	cfg := cloud(t)
 	name, url := create(t, cfg, true, map[string]string{})
-	q := open(t, cfg, name, swarm.WithEmitWindow(groups*each), swarm.WithPollerPool(2))
+	q := connect(t, cfg, name, swarm.WithEmitWindow(groups*each), swarm.WithPollerPool(2))
 	enq, dlq := emit.Typed[Note](q, emit.OrderBy(func(n Note) string { return fmt.Sprint("group ", n.ID%groups) }))
 	go func() {
 		for n := range dlq {
@@ -620,7 +620,7 @@ func TestASlowCategoryHoldsUpNobody(t *testing.T) {
 	cfg := cloud(t)
 	name, queue, dead := createWithDeadLetters(t, cfg, 3, map[string]string{"VisibilityTimeout": strconv.Itoa(int(visibility.Seconds()))})
 	stderr := make(chan error, 100)
-	q := open(t, cfg, name, swarm.WithPollerPool(2), swarm.WithEmitWindow(50), swarm.WithStdErr(stderr))
+	q := connect(t, cfg, name, swarm.WithPollerPool(2), swarm.WithEmitWindow(50), swarm.WithStdErr(stderr))
 	slow, ackSlow := listen.Typed[Slow](q)
 	fast, ackFast := listen.Typed[Fast](q)
 
@@ -696,7 +696,7 @@ func TestTraceHeader(t *testing.T) {
 	const trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
 	cfg := cloud(t)
 	name, _ := create(t, cfg, false, nil)
-	q := open(t, cfg, name)
+	q := connect(t, cfg, name)
 	deq, ack := listen.Typed[Note](q)
 	go q.Run(context.Background())
 
@@ -722,7 +722,7 @@ func TestRetryAfter(t *testing.T) {
 	const delay = 2 * time.Second
 	cfg := cloud(t)
 	name, _ := create(t, cfg, false, nil)
-	q := open(t, cfg, name)
+	q := connect(t, cfg, name)
 	deq, ack := listen.Typed[Note](q)
 	go q.Run(context.Background())
 	if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{7}); err != nil {

@@ -80,6 +80,7 @@ func TestWireFormat(t *testing.T) {
 	q.Close()
 }
 
+// EM11: never silently altered.
 func TestBytesThatSQSDoesNotCarry(t *testing.T) {
 	s := newStub(t)
 	q := endpoint(t, s)
@@ -172,6 +173,7 @@ func TestForeignMessages(t *testing.T) {
 	q.Close()
 }
 
+// EM13 on FIFO: each value has an id of its own, which stays the same over retries.
 func TestSendFaults(t *testing.T) {
 	const total = 300
 	for name, f := range map[string]func(n int) fault{
@@ -378,6 +380,7 @@ func TestRequestsPerMessage(t *testing.T) {
 	}
 }
 
+// RX14, RX15: what is set is what counts, or is refused.
 func TestBuild(t *testing.T) {
 	s := newStub(t)
 	build := func(name string, change func(*sqs.Builder[*kernel.Endpoint])) error {

@@ -35,8 +35,9 @@ type Bag struct {
 	// touches it again; a Receiver gives away the bytes it returns.
 	Body []byte
 
-	// Attrs are further attributes: trace context, the Encoding of the body, and
-	// attributes of foreign senders. Nil when there are none.
+	// Attrs are further attributes: trace context, and attributes of foreign senders.
+	// Nil when there are none. How a transport encodes the body is its driver's
+	// business, and not among them.
 	Attrs map[string]string
 
 	// ID names the message. It stays the same over all attempts to send it.

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -143,6 +144,35 @@ func BenchmarkBudgetEndToEnd(b *testing.B) {
 // Ten lanes and ten consumers beside ten plain channels: no lock is in the way.
 func BenchmarkBudgetTenLanes(b *testing.B) {
 	compare(b, 10, 2.2, 3, swarm.WithEmitWindow(100))
+}
+
+// A kernel that has nothing to do does nothing: 100 of them over a second.
+func BenchmarkBudgetIdle(b *testing.B) {
+	var end []func() error
+	for range 100 {
+		q := swarm.Must(embedded.Endpoint().Build(""))
+		listen.Typed[Memo](q)
+		go q.Run(context.Background())
+		end = append(end, q.Close)
+	}
+	time.Sleep(200 * time.Millisecond) // they have started
+	before := cpu()
+	time.Sleep(time.Second)
+	b.ReportMetric(float64((cpu() - before).Microseconds()), "µs-CPU/s-of-100")
+	b.ReportMetric(5000, "max-µs-CPU/s-of-100")
+	for _, f := range end {
+		if err := f(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // What a pair of open emit channels and a pair of open listen channels take.

@@ -731,11 +731,11 @@ func TestListen(t *testing.T) {
 		})
 	})
 
-	t.Run("RX13 L9 per group in order, after a failure the rest of the group goes back", func(t *testing.T) {
+	t.Run("RX13 RX24 L9 per group in order, after a failure the rest of the group goes back", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			r := newRig()
 			r.limits.Ordered = true
-			q := endpoint(t, r)
+			q := endpoint(t, r, swarm.WithPollerPool(4))
 			deq, ack := listen.Typed[Note](q)
 			users, uack := listen.Typed[User](q) // of the same groups
 			for i := range 10 {
