@@ -323,6 +323,28 @@ func TestClose(t *testing.T) {
 		})
 	})
 
+	t.Run("C1 releases do not wait for a consumer that works", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			r := newRig()
+			q := endpoint(t, r)
+			deq, ack := listen.Typed[Note](q)
+			r.offer(notes(10)...)
+			start(q)
+			msg := <-deq
+			closed := make(chan error)
+			go func() { closed <- q.Close() }()
+			time.Sleep(time.Second)
+			if n := r.count(driver.Release); n != 9 {
+				t.Errorf("released %d of 9 within a second", n)
+			}
+			ack <- msg
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+			r.onceEach(t, 10)
+		})
+	})
+
 	t.Run("CL14 C3 50 life cycles leave no goroutine", func(t *testing.T) {
 		for range 50 {
 			bubble(t, func(t *testing.T) { // which fails when one is left

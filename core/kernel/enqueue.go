@@ -13,9 +13,6 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if e.isRefusing() {
-		return swarm.ErrClosed
-	}
 	fail := func(x *entry, err error) error {
 		return &swarm.EmitError{Category: bag.Category, ID: bag.ID, Attempts: x.attempts, Err: err}
 	}

@@ -255,8 +255,7 @@ func (e *Engine) Config() swarm.Config { return e.cfg }
 // Done is closed when values begin to be refused: producers may stop.
 func (e *Engine) Done() <-chan struct{} { return e.refusing }
 
-func (e *Engine) isRefusing() bool { return isClosed(e.refusing) }
-func (e *Engine) isClosing() bool  { return isClosed(e.closing) }
+func (e *Engine) isClosing() bool { return isClosed(e.closing) }
 
 func isClosed(c <-chan struct{}) bool {
 	select {

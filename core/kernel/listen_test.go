@@ -47,6 +47,10 @@ func TestListen(t *testing.T) {
 					inflight.Add(-1)
 				})
 			}
+			time.Sleep(time.Second / 2)
+			if n := r.waiting(); n != 20 {
+				t.Errorf("%d messages were received while the first micro-batch is open, want 10", 30-n)
+			}
 			time.Sleep(time.Minute)
 			if err := q.Close(); err != nil {
 				t.Error(err)
