@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -120,7 +122,8 @@ func (b *Builder[K]) WithFairQueue() *Builder[K] { b.fairQ = true; return b }
 
 // WithService takes a client. Default: one from the AWS configuration.
 func (b *Builder[K]) WithService(client SQS) *Builder[K] {
-	b.require(client != nil, "WithService: client is nil")
+	v := reflect.ValueOf(client)
+	b.require(v.IsValid() && !(v.Kind() == reflect.Pointer && v.IsNil()), "WithService: client is nil")
 	b.client = client
 	return b
 }
@@ -143,7 +146,7 @@ func whole(d time.Duration) bool { return d%time.Second == 0 }
 // Build connects a kernel to a queue, by its name, URL or ARN. The empty name takes it
 // from the environment: [EnvSource], [EnvTarget]. It looks the queue up, within
 // NetworkTimeout, and fails with an error that names queue, region and cause. A
-// look-up that is denied is a warning: the defaults of SQS then hold.
+// queue whose attributes may not be read is a warning: the defaults of SQS then hold.
 func (b *Builder[K]) Build(name string) (k K, err error) {
 	q, opts, err := b.driver(name)
 	if err != nil {
@@ -181,7 +184,7 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
 	defer cancel()
-	client, region, err := b.service(ctx, cfg.PollerPool)
+	client, region, err := b.service(ctx, ref.region, cfg.PollerPool)
 	if err != nil {
 		return nil, nil, fmt.Errorf("sqs: queue %s: %w", ref.name, err)
 	}
@@ -190,7 +193,7 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 	}
 	q := &queue{
 		client:     client,
-		source:     newSource(client, ref),
+		source:     newSource(client, ref, cfg.NetworkTimeout),
 		name:       ref.name,
 		fifo:       fifo,
 		fair:       b.fairQ,
@@ -199,9 +202,11 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 		requests:   maxRequests,
 		wait:       b.wait,
 		visibility: b.visibility,
-		explicit:   b.visibility > 0,
 		delay:      b.delay,
 		maxSize:    maxRequest,
+	}
+	if q.wait == 0 {
+		q.longest = 20 * time.Second // the queue's to say, and not known yet
 	}
 	if !b.lazy {
 		if err := q.describe(ctx, cfg.Logger); err != nil {
@@ -209,8 +214,7 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 		}
 	}
 	if q.visibility == 0 {
-		// Unknown, or zero: without a lease there is nothing to work under.
-		q.visibility, q.explicit = 30*time.Second, true
+		q.visibility = 30 * time.Second // unknown, or zero: there is no work without a lease
 	}
 	return q, b.kernel, nil
 }
@@ -233,7 +237,7 @@ func (b *Builder[K]) fromEnv() (string, error) {
 }
 
 // service is the client, and the region if it is known.
-func (b *Builder[K]) service(ctx context.Context, pollers int) (SQS, string, error) {
+func (b *Builder[K]) service(ctx context.Context, region string, pollers int) (SQS, string, error) {
 	if b.client != nil {
 		if c, ok := b.client.(*sqs.Client); ok {
 			return c, c.Options().Region, nil
@@ -248,6 +252,12 @@ func (b *Builder[K]) service(ctx context.Context, pollers int) (SQS, string, err
 		b.aws = &cfg
 	}
 	cfg := b.aws.Copy()
+	if cfg.Region == "" {
+		cfg.Region = region
+	}
+	if cfg.Region == "" {
+		return nil, "", errors.New("no region: set AWS_REGION, or give the ARN of the queue")
+	}
 	if cfg.HTTPClient == nil {
 		// One idle connection for each request that may be in flight: the default of
 		// 10 closes and opens connections all the time.
@@ -273,23 +283,25 @@ func idle(n int) func(*http.Transport) {
 type reference struct{ name, url, account, region string }
 
 func parse(s string) (reference, error) {
-	var ref reference
+	ref := reference{name: s}
 	switch {
 	case strings.HasPrefix(s, "arn:"):
 		a, err := arn.Parse(s)
-		if err != nil || a.Service != "sqs" || a.AccountID == "" {
+		if err != nil || a.Service != "sqs" || a.AccountID == "" || a.Region == "" {
 			return ref, fmt.Errorf("sqs: %q is not the ARN of a queue", s)
 		}
 		ref = reference{name: a.Resource, account: a.AccountID, region: a.Region}
 	case strings.Contains(s, "://"):
-		ref = reference{name: s[strings.LastIndexByte(s, '/')+1:], url: s}
-	default:
-		ref = reference{name: s}
+		u, err := url.Parse(strings.TrimSuffix(s, "/"))
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || strings.Count(u.Path, "/") < 2 {
+			return ref, errors.New("sqs: not the URL of a queue") // which may have a secret
+		}
+		ref = reference{name: u.Path[strings.LastIndexByte(u.Path, '/')+1:], url: u.String()}
 	}
 	if base := strings.TrimSuffix(ref.name, ".fifo"); len(ref.name) > 80 || base == "" || strings.ContainsFunc(base, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 	}) {
-		return ref, fmt.Errorf("sqs: %q is not the name, URL or ARN of a queue", s)
+		return ref, fmt.Errorf("sqs: %q is not the name, URL or ARN of a queue", ref.name)
 	}
 	return ref, nil
 }
@@ -298,37 +310,34 @@ func parse(s string) (reference, error) {
 type source struct {
 	client SQS
 	ref    reference
+	limit  time.Duration // of a look-up
 	found  atomic.Pointer[string]
-	turn   chan struct{} // capacity 1: one looks up, the others wait
 }
 
-func newSource(client SQS, ref reference) *source {
-	s := &source{client: client, ref: ref, turn: make(chan struct{}, 1)}
+func newSource(client SQS, ref reference, limit time.Duration) *source {
+	s := &source{client: client, ref: ref, limit: limit}
 	if ref.url != "" {
 		s.found.Store(&ref.url)
 	}
 	return s
 }
 
-// url looks the queue up when it is first needed. Only here the SDK repeats requests.
+// url looks the queue up when it is first needed; several at once if need be. Only here
+// the SDK repeats requests.
 func (s *source) url(ctx context.Context) (*string, error) {
 	if url := s.found.Load(); url != nil {
 		return url, nil
 	}
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if url := s.found.Load(); url != nil {
-		return url, nil
-	}
+	ctx, cancel := context.WithTimeout(ctx, s.limit) // a receive has more
+	defer cancel()
 	in := &sqs.GetQueueUrlInput{QueueName: &s.ref.name}
 	if s.ref.account != "" {
 		in.QueueOwnerAWSAccountId = &s.ref.account
 	}
 	out, err := s.client.GetQueueUrl(ctx, in)
+	if err == nil && (out == nil || out.QueueUrl == nil) {
+		err = errNothing
+	}
 	if err != nil {
 		return nil, classify("look up", err)
 	}
@@ -345,12 +354,16 @@ func (q *queue) describe(ctx context.Context, log *slog.Logger) error {
 	out, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: url,
 		AttributeNames: []types.QueueAttributeName{
-			types.QueueAttributeNameMaximumMessageSize, types.QueueAttributeNameVisibilityTimeout, types.QueueAttributeNameFifoQueue,
+			// Not FifoQueue: a standard queue refuses to be asked for it.
+			types.QueueAttributeNameMaximumMessageSize, types.QueueAttributeNameVisibilityTimeout, types.QueueAttributeNameReceiveMessageWaitTimeSeconds,
 		},
 	})
 	if denied(err) {
 		log.Warn("swarm: sqs: attributes of the queue may not be read, defaults hold", "queue", q.name, "err", err)
 		return nil
+	}
+	if err == nil && out == nil {
+		err = errNothing
 	}
 	if err != nil {
 		return classify("describe", err)
@@ -367,6 +380,9 @@ func (q *queue) describe(ctx context.Context, log *slog.Logger) error {
 	}
 	if n := read(types.QueueAttributeNameVisibilityTimeout); n > 0 && q.visibility == 0 {
 		q.visibility = time.Duration(n) * time.Second
+	}
+	if q.wait == 0 {
+		q.longest = time.Duration(read(types.QueueAttributeNameReceiveMessageWaitTimeSeconds)) * time.Second
 	}
 	return nil
 }

@@ -2,13 +2,13 @@ package sqs
 
 import (
 	"context"
+	"crypto/fips140"
 	"crypto/md5"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,10 +22,6 @@ const (
 	// maxLease is how long SQS leaves a message with one receiver, counted from the
 	// receive, however often the lease is extended.
 	maxLease = 12 * time.Hour
-
-	// maxFatal is how often in a row a receive may fail for good before the kernel
-	// ends: permissions and new queues need a moment to be known everywhere.
-	maxFatal = 3
 )
 
 // queue is the driver: one queue, one client.
@@ -40,12 +36,10 @@ type queue struct {
 	batch      int
 	requests   int
 	wait       time.Duration
+	longest    time.Duration // that a receive waits, if wait leaves it to the queue
 	visibility time.Duration // of a receive; never zero
-	explicit   bool          // visibility is sent, since it is not the queue's own
 	delay      time.Duration
 	maxSize    int
-
-	fatal atomic.Int32
 }
 
 var (
@@ -65,7 +59,7 @@ func (q *queue) Limits() driver.Limits {
 		Check:        q.check,
 		Ordered:      q.fifo,
 		GroupBatches: q.groups,
-		Wait:         q.wait,
+		Wait:         max(q.wait, q.longest),
 	}
 }
 
@@ -106,18 +100,22 @@ func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
 		entries[i] = q.encode(indices[i], &bags[i])
 	}
 	out, err := q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: url, Entries: entries}, once)
+	if err == nil && out == nil {
+		err = errNothing
+	}
 	if err != nil {
 		return classify("send", err)
 	}
 	r := newResults(len(bags))
-	r.failed(out.Failed)
+	r.answer(out.Failed)
 	for _, x := range out.Successful {
 		i := position(x.Id, len(bags))
 		if i < 0 {
 			continue
 		}
 		if err := verify(*entries[i].MessageBody, x.MD5OfMessageBody); err != nil {
-			r.fail(driver.Failure{Index: i, Err: err})
+			// It is in the queue: another attempt would add a copy, or on FIFO confirm it.
+			r.fail(driver.Failure{Index: i, Err: err, Permanent: true})
 			continue
 		}
 		r.succeed(i)
@@ -127,7 +125,7 @@ func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
 
 // verify compares the checksum of SQS, where it gives one.
 func verify(body string, want *string) error {
-	if want == nil {
+	if want == nil || fips140.Enforced() { // which forbids MD5
 		return nil
 	}
 	if sum := md5.Sum([]byte(body)); hex.EncodeToString(sum[:]) != *want {
@@ -136,43 +134,40 @@ func verify(body string, want *string) error {
 	return nil
 }
 
-// Receive is ReceiveMessage: a long poll.
+// Receive is ReceiveMessage: a long poll. It always says the visibility: the lease is
+// then known, whatever somebody does to the queue.
 func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 	url, err := q.source.url(ctx)
 	if err != nil {
-		return nil, q.tolerate(err)
+		return nil, err
 	}
-	in := &sqs.ReceiveMessageInput{
+	asked := time.Now()
+	out, err := q.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl:                    url,
 		MaxNumberOfMessages:         int32(min(max, q.batch)),
 		WaitTimeSeconds:             int32(q.wait / time.Second),
+		VisibilityTimeout:           seconds(q.visibility),
 		MessageAttributeNames:       []string{"All"},
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
+	}, once)
+	if err == nil && out == nil {
+		err = errNothing
 	}
-	if q.explicit {
-		in.VisibilityTimeout = seconds(q.visibility)
-	}
-	out, err := q.client.ReceiveMessage(ctx, in, once)
 	if err != nil {
-		return nil, q.tolerate(classify("receive", err))
+		return nil, classify("receive", err)
 	}
-	q.fatal.Store(0)
-	now := time.Now()
+	// The lease began when SQS took the messages, which an answer that is late does not
+	// tell from a poll that was long: a quarter of it is left for that.
+	since := time.Now()
+	since = since.Add(-min(since.Sub(asked), q.visibility/4))
 	bags := make([]driver.Bag, len(out.Messages))
 	for i := range out.Messages {
-		bags[i] = q.decode(&out.Messages[i], now)
+		bags[i] = q.decode(&out.Messages[i], since)
 	}
 	return bags, nil
 }
 
-// tolerate takes the mark of a permanent error off, until it has come too often in a
-// row.
-func (q *queue) tolerate(err error) error {
-	if !driver.IsPermanent(err) || q.fatal.Add(1) >= maxFatal {
-		return err
-	}
-	return fmt.Errorf("%s (attempt %d of %d)", err, q.fatal.Load(), maxFatal)
-}
+var errNothing = errors.New("the client answers nothing")
 
 // Settle is DeleteMessageBatch for acknowledged messages, ChangeMessageVisibilityBatch
 // for the others: two requests when it has both.
@@ -182,14 +177,15 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 	r := newResults(len(s))
 	for i := range s {
 		l := s[i].Bag.Handle.(*lease)
-		id := aws.String(indices[i])
-		switch s[i].Outcome {
-		case driver.Ack:
-			gone = append(gone, types.DeleteMessageBatchRequestEntry{Id: id, ReceiptHandle: l.receipt})
-		case driver.Nack:
-			back = append(back, types.ChangeMessageVisibilityBatchRequestEntry{Id: id, ReceiptHandle: l.receipt, VisibilityTimeout: l.within(s[i].Delay)})
+		switch {
+		case l.receipt == nil:
+			r.fail(driver.Failure{Index: i, Err: errReceipt, Permanent: true})
+		case s[i].Outcome == driver.Ack:
+			gone = append(gone, types.DeleteMessageBatchRequestEntry{Id: aws.String(indices[i]), ReceiptHandle: l.receipt})
+		case s[i].Outcome == driver.Nack:
+			back = append(back, l.visible(i, min(s[i].Delay, l.left())))
 		default:
-			back = append(back, types.ChangeMessageVisibilityBatchRequestEntry{Id: id, ReceiptHandle: l.receipt})
+			back = append(back, l.visible(i, 0))
 		}
 	}
 	url, err := q.source.url(ctx)
@@ -197,21 +193,23 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 		return err
 	}
 	if len(gone) > 0 {
+		part := newResults(len(s))
 		out, err := q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: url, Entries: gone}, once)
-		if err != nil {
-			for _, x := range gone {
-				r.whole(x.Id, classify("delete", err))
-			}
-		} else {
-			r.failed(out.Failed)
+		if err == nil && out != nil {
+			part.answer(out.Failed)
 			for _, x := range out.Successful {
-				r.succeed(position(x.Id, len(s)))
+				part.succeed(position(x.Id, len(s)))
 			}
+		}
+		for _, x := range gone {
+			r.take(part, position(x.Id, len(s)), classify("delete", err))
 		}
 	}
 	q.change(ctx, url, back, r)
 	return r.err()
 }
+
+var errReceipt = errors.New("sqs: message has no receipt handle")
 
 // Extend is ChangeMessageVisibilityBatch.
 func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration) error {
@@ -222,13 +220,15 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 	r := newResults(len(bags))
 	var entries []types.ChangeMessageVisibilityBatchRequestEntry
 	for i, bag := range bags {
-		l := bag.Handle.(*lease)
-		v := l.within(d)
-		if v == 0 {
-			r.fail(driver.Failure{Index: i, Err: fmt.Errorf("sqs: a lease lasts %s at most", maxLease), Permanent: true})
-			continue
+		switch l := bag.Handle.(*lease); {
+		case l.receipt == nil:
+			r.fail(driver.Failure{Index: i, Err: errReceipt, Permanent: true})
+		case d > l.left():
+			// Not permanent: the lease it has ends in time.
+			r.fail(driver.Failure{Index: i, Err: fmt.Errorf("sqs: a lease lasts %s at most", maxLease)})
+		default:
+			entries = append(entries, l.visible(i, d))
 		}
-		entries = append(entries, types.ChangeMessageVisibilityBatchRequestEntry{Id: aws.String(indices[i]), ReceiptHandle: l.receipt, VisibilityTimeout: v})
 	}
 	q.change(ctx, url, entries, r)
 	return r.err()
@@ -238,23 +238,27 @@ func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeM
 	if len(entries) == 0 {
 		return
 	}
+	part := newResults(len(r.done))
 	out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: url, Entries: entries}, once)
-	if err != nil {
-		for _, x := range entries {
-			r.whole(x.Id, classify("change visibility", err))
+	if err == nil && out != nil {
+		part.answer(out.Failed)
+		for _, x := range out.Successful {
+			part.succeed(position(x.Id, len(r.done)))
 		}
-		return
 	}
-	r.failed(out.Failed)
-	for _, x := range out.Successful {
-		r.succeed(position(x.Id, len(r.done)))
+	for _, x := range entries {
+		r.take(part, position(x.Id, len(r.done)), classify("change visibility", err))
 	}
 }
 
-// within is d in seconds, so that the lease does not exceed what SQS allows.
-func (l *lease) within(d time.Duration) int32 {
-	left := maxLease - time.Since(l.since) - time.Second
-	return seconds(max(0, min(d, left)))
+// visible makes the entry that lets a message be received again after d.
+func (l *lease) visible(i int, d time.Duration) types.ChangeMessageVisibilityBatchRequestEntry {
+	return types.ChangeMessageVisibilityBatchRequestEntry{Id: aws.String(indices[i]), ReceiptHandle: l.receipt, VisibilityTimeout: seconds(d)}
+}
+
+// left is how far the lease can still be extended.
+func (l *lease) left() time.Duration {
+	return max(0, maxLease-time.Since(l.since)-time.Second)
 }
 
 // seconds rounds up: never earlier than was asked.
@@ -287,15 +291,29 @@ func (r *results) fail(f driver.Failure) {
 	}
 }
 
-func (r *results) whole(id *string, err error) {
-	r.fail(driver.Failure{Index: position(id, len(r.done)), Err: err, Permanent: driver.IsPermanent(err)})
-}
-
-func (r *results) failed(entries []types.BatchResultErrorEntry) {
-	for _, x := range entries {
+// answer notes the entries that the service has refused.
+func (r *results) answer(failed []types.BatchResultErrorEntry) {
+	for _, x := range failed {
 		if i := position(x.Id, len(r.done)); i >= 0 {
 			r.fail(entryFailure(i, x))
 		}
+	}
+}
+
+// take takes over what part knows of entry i, which was in a request of its own; err is
+// what became of that request.
+func (r *results) take(part *results, i int, err error) {
+	switch {
+	case err != nil:
+		r.fail(driver.Failure{Index: i, Err: err, Permanent: driver.IsPermanent(err)})
+	case part.done[i]:
+		for _, f := range part.failures {
+			if f.Index == i {
+				r.fail(f)
+				return
+			}
+		}
+		r.succeed(i)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
 
@@ -31,7 +32,12 @@ func entryFailure(index int, x types.BatchResultErrorEntry) driver.Failure {
 
 // throttled reports codes that say "later", whoever is blamed.
 func throttled(code string) bool {
-	return strings.Contains(code, "Throttl") || strings.Contains(code, "OverLimit") || strings.Contains(code, "TooManyRequests")
+	for _, part := range []string{"Throttl", "OverLimit", "LimitExceeded", "TooManyRequests", "SlowDown"} {
+		if strings.Contains(code, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // classify marks what would fail again the same way. Errors are told apart by their
@@ -49,6 +55,9 @@ func classify(op string, err error) error {
 }
 
 func permanent(err error) bool {
+	if sdkRetries.IsErrorRetryable(err) == aws.TrueTernary {
+		return false // among them a clock that is off: the SDK has learned by how much
+	}
 	return is[*types.QueueDoesNotExist](err) ||
 		is[*types.InvalidMessageContents](err) ||
 		is[*types.InvalidAttributeName](err) ||
@@ -67,15 +76,19 @@ func permanent(err error) bool {
 		is[*types.KmsInvalidKeyUsage](err) ||
 		is[*types.KmsNotFound](err) ||
 		is[*types.KmsOptInRequired](err) ||
-		denied(err)
+		denied(err) || coded(err, "InvalidClientTokenId", "UnrecognizedClientException")
 }
 
-// denied reports a lack of permission, which has no type.
-func denied(err error) bool {
+// sdkRetries is what the SDK would repeat if it were let.
+var sdkRetries = retry.IsErrorRetryables(retry.DefaultRetryables)
+
+// denied reports a lack of permission.
+func denied(err error) bool { return coded(err, "AccessDenied", "AccessDeniedException") }
+
+// coded reports errors that have no type.
+func coded(err error, codes ...string) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
-	return ok && slices.Contains([]string{
-		"AccessDenied", "AccessDeniedException", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch",
-	}, api.ErrorCode())
+	return ok && slices.Contains(codes, api.ErrorCode())
 }
 
 func is[E error](err error) bool {

@@ -184,6 +184,11 @@ func (s *stub) do(ctx context.Context, op string, in map[string]any, f fault) (o
 		}
 		return map[string]string{"QueueUrl": s.server.URL + "/123456789012/" + s.name()}, ""
 	case "GetQueueAttributes":
+		for _, name := range in["AttributeNames"].([]any) {
+			if name == "FifoQueue" && !s.fifo {
+				return nil, "InvalidAttributeName" // as AWS, unlike LocalStack
+			}
+		}
 		return map[string]any{"Attributes": s.attrs}, ""
 	case "ReceiveMessage":
 		return s.receive(ctx, in, f)

@@ -150,6 +150,14 @@ func (q *queue) invalid(bag *driver.Bag) error {
 	if len(bag.Body) == 0 {
 		return errors.New("sqs: body is empty, SQS takes none")
 	}
+	for _, name := range []string{attrCategory, attrSource, attrEncoding} {
+		if _, taken := bag.Attrs[name]; taken {
+			return fmt.Errorf("sqs: attribute %s is the driver's own", name)
+		}
+	}
+	if trace, ok := bag.Attrs[attrTrace]; ok && (trace == "" || !printable(trace)) {
+		return fmt.Errorf("sqs: %s is empty or has characters that SQS does not carry", attrTrace)
+	}
 	plain, n := printable(bag.Body), 0
 	for name, value := range attributes(bag, plain) {
 		n++
@@ -163,8 +171,8 @@ func (q *queue) invalid(bag *driver.Bag) error {
 	if n := sizeOf(bag, plain); n > q.maxSize {
 		return fmt.Errorf("sqs: message has %d bytes with its attributes, queue %s takes %d", n, q.name, q.maxSize)
 	}
-	if q.fifo && bag.Group == "" {
-		return errors.New("sqs: message to a FIFO queue has no group")
+	if q.fifo && (bag.Group == "" || bag.Dedup+bag.ID == "") {
+		return errors.New("sqs: message to a FIFO queue needs a group, and an id or a deduplication key")
 	}
 	return nil
 }
@@ -192,18 +200,18 @@ func checkAttribute(name, value string) error {
 // lease is the driver's token of a delivery.
 type lease struct {
 	receipt *string
-	since   time.Time // of the receive; SQS ends a lease 12 h later at the latest
+	since   time.Time // when it began; SQS ends it 12 h later at the latest
 }
 
 // decode makes a bag of a message, which may be anybody's: attributes that are
 // missing, or of another type, are as if they were not there.
-func (q *queue) decode(m *types.Message, now time.Time) driver.Bag {
+func (q *queue) decode(m *types.Message, since time.Time) driver.Bag {
 	bag := driver.Bag{
 		ID:      aws.ToString(m.MessageId),
 		Body:    []byte(aws.ToString(m.Body)),
 		Attempt: number(m.Attributes, types.MessageSystemAttributeNameApproximateReceiveCount),
-		Lease:   now.Add(q.visibility),
-		Handle:  &lease{receipt: m.ReceiptHandle, since: now},
+		Lease:   since.Add(q.visibility),
+		Handle:  &lease{receipt: m.ReceiptHandle, since: since},
 		Native:  *m,
 		Err:     verify(aws.ToString(m.Body), m.MD5OfBody),
 	}

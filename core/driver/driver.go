@@ -137,8 +137,8 @@ type Receiver interface {
 	// The slice and its bags belong to the caller.
 	//
 	// Bags count also beside an error: a call that was cancelled may have taken
-	// some, and the kernel releases them. An error that wraps [ErrPermanent] ends
-	// the kernel; after any other the kernel asks again, later and later.
+	// some, and the kernel releases them. After an error the kernel asks again, later
+	// and later; the third in a row that wraps [ErrPermanent] ends it.
 	Receive(ctx context.Context, max int) ([]Bag, error)
 
 	// Settle tells the broker how deliveries ended. Answers as Send does; here a

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -63,10 +64,14 @@ func (c *call) end() {
 	}
 }
 
-// because puts the cause of the end of ctx into a bare context error.
+// because puts the cause of the end of ctx into an error that says no more than that it
+// has ended.
 func because(ctx context.Context, err error) error {
-	if err == context.Canceled || err == context.DeadlineExceeded {
+	switch {
+	case err == context.Canceled, err == context.DeadlineExceeded:
 		return context.Cause(ctx)
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return err
 }

@@ -17,6 +17,10 @@ const idlePause = time.Second
 // outage is the pause after a receive that failed.
 var outage = backoff.Exponential(100*time.Millisecond, 20*time.Second).EqualJitter()
 
+// fatalTries is how often in a row a receive of a poller may fail for good before the
+// kernel ends: permissions, and new queues, need a moment to be known everywhere.
+const fatalTries = 3
+
 // poller asks for messages, one request at a time, as long as clauses L1 and L5
 // allow.
 type poller struct {
@@ -128,7 +132,7 @@ func (p *poller) poll(ctx context.Context) error {
 	e := p.engine
 	c := newCall(ctx, plus(e.cfg.NetworkTimeout, e.limits.Wait))
 	defer c.end()
-	failures := 0
+	failures, fatal := 0, 0
 	var empty time.Time // when the last empty answer came
 	for {
 		n := p.turn(ctx)
@@ -145,13 +149,16 @@ func (p *poller) poll(ctx context.Context) error {
 		}
 		e.gate.reserved.Add(-int64(n))
 		e.gate.alert()
+		if !driver.IsPermanent(err) {
+			fatal = 0
+		} else if fatal++; fatal == fatalTries {
+			return err
+		}
 
 		var pause time.Duration
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case driver.IsPermanent(err):
-			return err
 		case err != nil:
 			failures++
 			pause = outage(failures)
