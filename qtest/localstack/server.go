@@ -99,12 +99,13 @@ func (i *installation) start(endpoint string, port int, log io.Writer) (*Server,
 		return nil, err
 	}
 	defer output.Close()
+	listen := fmt.Sprintf("GATEWAY_LISTEN=127.0.0.1:%d", port)
 	cmd := exec.Command(i.python, "-m", "localstack.runtime.main")
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = append(os.Environ(),
 		"OVERRIDE_IN_DOCKER=0", "DOCKER_BRIDGE_IP=127.0.0.1", "DNS_ADDRESS=0",
 		"FILESYSTEM_ROOT="+i.files,
-		"GATEWAY_SERVER=hypercorn", fmt.Sprintf("GATEWAY_LISTEN=127.0.0.1:%d", port),
+		"GATEWAY_SERVER=hypercorn", listen,
 		fmt.Sprintf("LOCALSTACK_HOST=localhost:%d", port), "SQS_ENDPOINT_STRATEGY=path",
 		"SERVICES="+services, "EAGER_SERVICE_LOADING=1",
 		"PROVIDER_OVERRIDE_DYNAMODB=v2", "PROVIDER_OVERRIDE_DYNAMODBSTREAMS=v2",
@@ -119,7 +120,10 @@ func (i *installation) start(endpoint string, port int, log io.Writer) (*Server,
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	s := &Server{Endpoint: endpoint, stop: func() error { return terminate(cmd, ended) }}
+	s := &Server{Endpoint: endpoint, stop: func() error {
+		defer sweep(listen)
+		return terminate(cmd, ended)
+	}}
 
 	isReady := make(chan error, 1)
 	go func() { isReady <- ready(endpoint, 2*time.Minute) }()
