@@ -244,3 +244,61 @@ func BenchmarkBudgetReceive(b *testing.B) {
 		})
 	}
 }
+
+// Stamp tells when it was sent.
+type Stamp struct {
+	At time.Time `json:"at"`
+}
+
+// p99 of the time from Enq to the consumer, of messages sent 5 ms apart, while as many
+// messages of another category hang as the kernel takes: a share, and half of one parked.
+func p99(b *testing.B, hung int) time.Duration {
+	s := newStub(b)
+	s.latency = latency
+	q := endpoint(b, s, swarm.WithDrainTimeout(time.Second), swarm.WithTimeToFlight(time.Hour))
+	slow, slowAck := listen.Typed[Note](q)
+	deq, ack := listen.Typed[Stamp](q)
+	hang := emit.NewTyped[Note](q)
+	for i := range hung {
+		if err := hang.Enq(b.Context(), Note{i}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	go q.Run(context.Background())
+	var hands []swarm.Msg[Note]
+	for range min(hung, 3) {
+		hands = append(hands, <-slow)
+	}
+	const total = 400
+	one := emit.NewTyped[Stamp](q)
+	go func() {
+		for range total {
+			go func() { _ = one.Enq(context.Background(), Stamp{time.Now()}) }()
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	var took []time.Duration
+	for range total {
+		msg := <-deq
+		took = append(took, time.Since(msg.Object.At))
+		ack <- msg
+	}
+	_ = q.Close() // which counts the hung ones
+	for _, msg := range hands {
+		slowAck <- msg
+	}
+	slices.Sort(took)
+	return took[total*99/100]
+}
+
+// L5: a hung consumer moves the p99 of another category by two request times at most.
+func BenchmarkBudgetNeighbour(b *testing.B) {
+	var shift []float64
+	for range 5 {
+		alone := p99(b, 0)
+		shift = append(shift, float64((p99(b, 15) - alone).Microseconds())/1000)
+	}
+	slices.Sort(shift)
+	b.ReportMetric(shift[2], "p99-shift-ms")
+	b.ReportMetric(2*float64(latency.Milliseconds()), "max-p99-shift-ms")
+}
