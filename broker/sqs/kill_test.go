@@ -47,9 +47,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// soakSize is how many values were sent when the end comes.
-func soakSize() int {
-	if os.Getenv("SOAK") == "1" {
+// size is how many values were sent when the end comes.
+func size() int {
+	if soak {
 		return 5000
 	}
 	return 500
@@ -94,7 +94,7 @@ func (l *ledger) count(what rune) int {
 
 // busy reports that it is time for the end: much was sent, some of it consumed.
 func (l *ledger) busy() bool {
-	return l.count(sent)+l.count(confirmed) >= soakSize() && l.count(consumed) >= soakSize()/5
+	return l.count(sent)+l.count(confirmed) >= size() && l.count(consumed) >= size()/5
 }
 
 const (
@@ -166,9 +166,16 @@ func load(cfg aws.Config, name string, log io.Writer, note func(what rune, id in
 	var work, channels sync.WaitGroup
 	var enqs []chan<- Note
 	for lane := range lanes {
+		// One producer stops when it is told to, the other one when it is refused.
+		stop, refused := q.Done(), make(chan struct{})
+		if lane > 0 {
+			stop = refused
+		}
+		refuse := sync.OnceFunc(func() { close(refused) })
 		enq, dlq := emit.Typed[Note](q, group, emit.OnFailure(func(n Note, _ error) {
 			if n.ID >= 0 {
 				note(reported, n.ID)
+				refuse()
 			}
 		}))
 		enqs = append(enqs, enq)
@@ -182,7 +189,7 @@ func load(cfg aws.Config, name string, log io.Writer, note func(what rune, id in
 				select {
 				case enq <- Note{id}:
 					note(sent, id)
-				case <-q.Done():
+				case <-stop:
 					return
 				}
 			}
@@ -209,6 +216,7 @@ func load(cfg aws.Config, name string, log io.Writer, note func(what rune, id in
 	for range 4 {
 		work.Go(func() {
 			for msg := range deq {
+				time.Sleep(50 * time.Millisecond) // work: others wait for their turn
 				if msg.Attempt == 1 && msg.Object.ID%10 == 0 {
 					ack <- msg.Fail(nil)
 					continue
@@ -219,8 +227,17 @@ func load(cfg aws.Config, name string, log io.Writer, note func(what rune, id in
 		})
 	}
 	err = run(q)
-	work.Wait()
-	channels.Wait()
+	ended := make(chan struct{})
+	go func() {
+		work.Wait()
+		channels.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		return errors.Join(err, errors.New("producers, consumers or dlq do not end"))
+	}
 	// A channel refuses, and tells so, one value after the other: when it takes this
 	// one, it has told of all before.
 	for _, enq := range enqs {

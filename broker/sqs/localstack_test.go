@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,8 +29,10 @@ import (
 
 // What only SQS has, on LocalStack. The suite in conformance_test.go has the rest.
 
+var soak = os.Getenv("SOAK") == "1"
+
 // patience bounds what tests wait for. Nothing takes that long.
-const patience = time.Minute
+var patience = map[bool]time.Duration{false: time.Minute, true: 10 * time.Minute}[soak]
 
 // soon polls for a condition that takes requests to look at.
 func soon(t testing.TB, what string, ok func() bool) {
@@ -554,8 +557,14 @@ func TestFIFOOrderOfAGroup(t *testing.T) {
 			t.Errorf("not sent: %v", n)
 		}
 	}()
+	for i := range groups * each {
+		enq <- Note{i}
+	}
+	close(enq)
+	queue := plainly(t, cfg, url)
+	soon(t, "all messages are in the queue", func() bool { visible, _ := queue.depth(); return visible == groups*each })
 	deq, ack := listen.Typed[Note](q)
-	go q.Run(context.Background())
+	go q.Run(context.Background()) // now a receive brings several of a group
 
 	var mu sync.Mutex
 	busy, failed, done := map[int]int{}, map[int]bool{}, map[int][]int{}
@@ -584,10 +593,6 @@ func TestFIFOOrderOfAGroup(t *testing.T) {
 			}
 		}()
 	}
-	for i := range groups * each {
-		enq <- Note{i}
-	}
-	close(enq)
 	soon(t, "all messages are processed and deleted", func() bool {
 		mu.Lock()
 		n := 0
@@ -595,7 +600,7 @@ func TestFIFOOrderOfAGroup(t *testing.T) {
 			n += len(d)
 		}
 		mu.Unlock()
-		return n >= groups*each && plainly(t, cfg, url).empty()
+		return n >= groups*each && queue.empty()
 	})
 	mu.Lock()
 	defer mu.Unlock()
