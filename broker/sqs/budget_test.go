@@ -296,7 +296,7 @@ func BenchmarkBudgetNeighbour(b *testing.B) {
 	var shift []float64
 	for range 5 {
 		alone := p99(b, 0)
-		shift = append(shift, float64((p99(b, 15) - alone).Microseconds())/1000)
+		shift = append(shift, float64((p99(b, 15)-alone).Microseconds())/1000)
 	}
 	slices.Sort(shift)
 	b.ReportMetric(shift[2], "p99-shift-ms")
