@@ -339,7 +339,7 @@ func (s *source) url(ctx context.Context) (*string, error) {
 		err = errNothing
 	}
 	if err != nil {
-		return nil, classify("look up", err)
+		return nil, s.classify("look up", err)
 	}
 	s.found.Store(out.QueueUrl)
 	return out.QueueUrl, nil
@@ -366,7 +366,7 @@ func (q *queue) describe(ctx context.Context, log *slog.Logger) error {
 		err = errNothing
 	}
 	if err != nil {
-		return classify("describe", err)
+		return q.source.classify("describe", err)
 	}
 	read := func(name types.QueueAttributeName) int {
 		n, err := strconv.Atoi(out.Attributes[string(name)])

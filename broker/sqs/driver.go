@@ -104,7 +104,7 @@ func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
 		err = errNothing
 	}
 	if err != nil {
-		return classify("send", err)
+		return q.source.classify("send", err)
 	}
 	r := newResults(len(bags))
 	r.answer(out.Failed)
@@ -154,7 +154,7 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 		err = errNothing
 	}
 	if err != nil {
-		return nil, classify("receive", err)
+		return nil, q.source.classify("receive", err)
 	}
 	// The lease began when SQS took the messages, which an answer that is late does not
 	// tell from a poll that was long: a quarter of it is left for that.
@@ -202,7 +202,7 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 			}
 		}
 		for _, x := range gone {
-			r.take(part, position(x.Id, len(s)), classify("delete", err))
+			r.take(part, position(x.Id, len(s)), q.source.classify("delete", err))
 		}
 	}
 	q.change(ctx, url, back, r)
@@ -247,7 +247,7 @@ func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeM
 		}
 	}
 	for _, x := range entries {
-		r.take(part, position(x.Id, len(r.done)), classify("change visibility", err))
+		r.take(part, position(x.Id, len(r.done)), q.source.classify("change visibility", err))
 	}
 }
 

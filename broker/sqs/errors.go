@@ -43,11 +43,11 @@ func throttled(code string) bool {
 // classify marks what would fail again the same way. Errors are told apart by their
 // type: the service rewrites codes to older names. Everything else is worth another
 // attempt, also OverLimit and throttles of KMS, which the SDK does not repeat.
-func classify(op string, err error) error {
+func (s *source) classify(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	wrapped := fmt.Errorf("sqs: %s: %w", op, err)
+	wrapped := fmt.Errorf("sqs: queue %s: %s: %w", s.ref.name, op, err)
 	if permanent(err) {
 		return driver.Permanent(wrapped)
 	}

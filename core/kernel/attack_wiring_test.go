@@ -20,7 +20,7 @@ import (
 // Engine.mu and takes gate.mu; turn holds gate.mu and takes Engine.mu: deadlock, and Close
 // hangs with it.
 func TestAttackBindDeadlocksWithPollers(t *testing.T) {
-	for round := range 300 {
+	for round := range 20 {
 		r := newRig()
 		q := endpoint(t, r, swarm.WithPollerPool(16), swarm.WithDrainTimeout(time.Second))
 		done := make(chan struct{})

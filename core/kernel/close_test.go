@@ -323,6 +323,47 @@ func TestClose(t *testing.T) {
 		})
 	})
 
+	t.Run("C1 a receive that has just begun may answer, and what it brings is released", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			r := newRig()
+			var cut atomic.Bool
+			r.receive = func(ctx context.Context) error { // the broker has taken the messages, its answer is on the way
+				select {
+				case <-time.After(100 * time.Millisecond):
+					return nil
+				case <-ctx.Done():
+					cut.Store(true)
+					return ctx.Err()
+				}
+			}
+			q := endpoint(t, r)
+			listen.Typed[Note](q)
+			r.offer(notes(10)...)
+			start(q)
+			time.Sleep(50 * time.Millisecond)
+			if err := q.Close(); err != nil {
+				t.Error(err)
+			}
+			if cut.Load() || r.count(driver.Release) != 10 {
+				t.Errorf("cut %v, released %d of 10", cut.Load(), r.count(driver.Release))
+			}
+			r.onceEach(t, 10)
+		})
+	})
+
+	t.Run("C1 an idle receive does not hold Close up", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			q := endpoint(t, newRig())
+			listen.Typed[Note](q)
+			start(q)
+			time.Sleep(time.Second)
+			began := time.Now()
+			if err := q.Close(); err != nil || time.Since(began) > 0 {
+				t.Errorf("%v after %s", err, time.Since(began))
+			}
+		})
+	})
+
 	t.Run("C1 releases do not wait for a consumer that works", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			r := newRig()

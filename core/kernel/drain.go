@@ -25,6 +25,9 @@ func (e *Engine) drain(cause error) error {
 	// The lock is against a Run that is just starting its pollers.
 	e.mu.Lock()
 	e.stop()
+	for _, p := range e.pollers {
+		p.end()
+	}
 	e.mu.Unlock()
 	close(e.closing)
 	e.waitBriefly(e.inletsOpen.wait, consumers)
@@ -51,6 +54,9 @@ func (e *Engine) drain(cause error) error {
 	e.sender.abort(swarm.ErrUndelivered)
 	e.settler.abort(swarm.ErrClosed)
 	e.sever(swarm.ErrClosed)
+	for _, p := range e.pollers {
+		p.cut()
+	}
 
 	// Lanes give up what came back, and close dlq. Goroutines that were in a call end.
 	close(e.severed)

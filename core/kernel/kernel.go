@@ -66,6 +66,7 @@ type Engine struct {
 	mu      sync.RWMutex
 	inlets  map[string]*Inlet
 	unknown *Inlet
+	pollers []*poller
 }
 
 // Emitter is a kernel that emits: package emit makes channels of it.
@@ -240,6 +241,7 @@ func (e *Engine) newRequests(limits driver.Limits, eager bool, linger time.Durat
 // confirmed takes note of the broker's answer to a settlement. What fails before a
 // shutdown is reported; what fails during one is also counted.
 func (e *Engine) confirmed(x *entry) {
+	e.gate.alert() // a poller may wait for settlements to be confirmed
 	if x.err == nil {
 		return
 	}
@@ -318,7 +320,8 @@ func (e *Engine) start(fail func(error)) {
 		return
 	}
 	for range e.cfg.PollerPool {
-		p := &poller{engine: e, wake: make(chan struct{}, 1)}
+		p := e.newPoller()
+		e.pollers = append(e.pollers, p)
 		e.polls.add(1)
 		go func() {
 			defer e.polls.add(-1)

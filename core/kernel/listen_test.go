@@ -204,6 +204,36 @@ func TestListen(t *testing.T) {
 		})
 	})
 
+	t.Run("L2 a poller does not run ahead of settlements that the broker does not confirm", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			r := newRig()
+			stall := make(chan struct{})
+			r.settle = func(ctx context.Context, _ []driver.Settlement) error {
+				select {
+				case <-stall:
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			q := endpoint(t, r, swarm.WithNetworkTimeout(time.Hour))
+			deq, ack := listen.Typed[Note](q)
+			go work(deq, ack, nil)
+			r.offer(notes(1000)...)
+			start(q)
+			time.Sleep(time.Minute)
+			if n := 1000 - r.waiting(); n > 200 {
+				t.Errorf("%d messages were processed, none is confirmed", n)
+			}
+			close(stall)
+			time.Sleep(time.Minute)
+			if err := q.Close(); err != nil {
+				t.Error(err)
+			}
+			r.onceEach(t, 1000)
+		})
+	})
+
 	t.Run("RX9 L3 a nack is settled at once, by the policy or by RetryAfter", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			r := newRig()

@@ -27,6 +27,31 @@ type poller struct {
 	engine *Engine
 	open   atomic.Int32  // batches that are not complete
 	wake   chan struct{} // capacity 1: look at the gate again
+
+	live  context.Context // of its receives; ends a little after polling has
+	cut   context.CancelFunc
+	began atomic.Int64 // when the last receive began, nanoseconds since the engine did
+}
+
+// answerTime is how long a receive that has just begun may take to answer when the
+// kernel ends. To cut it off would be to leave what the broker has just handed out to
+// nobody, until its lease ends. One that has waited for longer has nothing to bring.
+const answerTime = 250 * time.Millisecond
+
+func (e *Engine) newPoller() *poller {
+	p := &poller{engine: e, wake: make(chan struct{}, 1)}
+	p.live, p.cut = context.WithCancel(context.Background())
+	return p
+}
+
+// end cuts off the receive of the poller, if there is one, when it has had its time.
+func (p *poller) end() {
+	since := time.Since(p.engine.keeper.born) - time.Duration(p.began.Load())
+	if left := answerTime - since; left > 0 {
+		time.AfterFunc(left, p.cut)
+		return
+	}
+	p.cut()
 }
 
 // gate says when a poller may ask. Its lock is taken once a receive, not once a
@@ -124,14 +149,18 @@ func (e *Engine) allowance(p *poller) int {
 	if p.open.Load() > 0 && !idle {
 		return 0
 	}
+	if e.settler.pending.count() > e.limits.Requests*e.limits.Entries {
+		return 0 // the broker takes messages back more slowly than it hands them out
+	}
 	return max(0, min(e.limits.Entries, room-int(e.gate.reserved.Load())))
 }
 
 // poll asks until ctx ends. It returns an error when asking again is pointless.
 func (p *poller) poll(ctx context.Context) error {
 	e := p.engine
-	c := newCall(ctx, plus(e.cfg.NetworkTimeout, e.limits.Wait))
+	c := newCall(p.live, plus(e.cfg.NetworkTimeout, e.limits.Wait))
 	defer c.end()
+	defer p.cut()
 	failures, fatal := 0, 0
 	var empty time.Time // when the last empty answer came
 	for {
@@ -140,6 +169,7 @@ func (p *poller) poll(ctx context.Context) error {
 			return nil
 		}
 		var bags []driver.Bag
+		p.began.Store(int64(time.Since(e.keeper.born)))
 		err := c.do(func(ctx context.Context) (err error) {
 			bags, err = e.receiver.Receive(ctx, n)
 			return err
