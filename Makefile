@@ -33,7 +33,7 @@ tidy:
 	@for m in $(MODULES) ./tools; do (cd $$m && GOWORK=off go mod tidy -diff) || (echo "run go mod tidy in $$m"; exit 1); done
 
 unit: $(CACHE)/bin/localstack ## tests of all modules, by the race detector, in random order, with LocalStack
-	$(LOCALSTACK) run -- go test -race -shuffle=on -parallel 8 -timeout 20m work
+	$(LOCALSTACK) run -- sh -ec 'go test -race -shuffle=on -parallel 8 -timeout 20m work; go run ./examples/sqs | grep "the ledger adds up"'
 
 localstack: $(CACHE)/bin/localstack ## a LocalStack for development, until Ctrl-C
 	$(LOCALSTACK) start

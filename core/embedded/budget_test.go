@@ -147,8 +147,8 @@ func BenchmarkBudgetEndToEnd(b *testing.B) {
 				ratio, allocs, ns := compare(plain(1), ours)
 				b.ReportMetric(ratio, "ratio")
 				b.ReportMetric(most, "max-ratio")
-				// Counters of the runtime move by themselves: a hundredth is noise.
-				b.ReportMetric(math.Round(allocs*100)/100, "allocs-beyond-JSON")
+				// To a tenth: ids come 64 from one allocation, and the runtime makes some.
+				b.ReportMetric(math.Round(allocs*10)/10, "allocs-beyond-JSON")
 				b.ReportMetric(3, "max-allocs-beyond-JSON")
 				b.ReportMetric(ns, "ns/msg")
 			})

@@ -16,7 +16,7 @@ type idBlock struct {
 }
 
 const (
-	idsPerBlock = 32
+	idsPerBlock = 64
 	idDigits    = 9 // base 32: 35 bn
 	alphabet    = "0123456789abcdefghijklmnopqrstuv"
 )
