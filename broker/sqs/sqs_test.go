@@ -334,6 +334,54 @@ func TestAFatalErrorEndsRunAfterABoundedNumberOfTries(t *testing.T) {
 	}
 }
 
+func TestFairQueueSendsTheOrderingKeyAsGroup(t *testing.T) {
+	for _, fair := range []bool{false, true} {
+		s := newStub(t)
+		b := sqs.Emitter().WithConfig(s.config()).WithKernel(quiet)
+		if fair {
+			b.WithFairQueue()
+		}
+		q := swarm.Must(b.Build("queue"))
+		one := emit.NewTyped[Note](q, emit.OrderBy(func(n Note) string { return fmt.Sprint("tenant ", n.ID) }))
+		if err := one.Enq(t.Context(), Note{7}); err != nil {
+			t.Fatal(err)
+		}
+		if group := s.messages[0].group; (group != "") != fair || strings.Contains(group, " ") {
+			t.Errorf("fair %v: group %q", fair, group)
+		}
+		q.Close()
+	}
+}
+
+func TestGroupBatchingTakesFewerRequests(t *testing.T) {
+	const total = 100
+	for _, batching := range []bool{false, true} {
+		s := newStub(t)
+		s.fifo = true
+		b := sqs.Emitter().WithConfig(s.config()).WithKernel(quiet, swarm.WithEmitWindow(50))
+		if batching {
+			b.WithGroupBatching()
+		}
+		q := swarm.Must(b.Build(s.name()))
+		enq, _ := emit.Typed[Note](q) // one group: the category
+		for i := range total {
+			enq <- Note{i}
+		}
+		close(enq)
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		for i, body := range s.bodies() {
+			if body != fmt.Sprintf(`{"id":%d}`, i) {
+				t.Errorf("batching %v: %s at %d", batching, body, i)
+			}
+		}
+		if n := s.count("SendMessageBatch"); batching && n > total/5 || !batching && n != total {
+			t.Errorf("batching %v: %d requests for %d messages of one group", batching, n, total)
+		}
+	}
+}
+
 func TestRequestsPerMessage(t *testing.T) {
 	for _, x := range []struct {
 		name   string

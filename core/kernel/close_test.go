@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -565,6 +566,24 @@ func TestClose(t *testing.T) {
 		})
 	})
 
+	t.Run("CL20 a batch that is pushed after Close is refused at once", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			p := &latePush{Closer: newRig()}
+			q, err := kernel.NewListener(p, quiet()...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			listen.Typed[Note](q)
+			start(q)
+			synctest.Wait()
+			q.Close()
+			synctest.Wait()
+			if !errors.Is(p.err, swarm.ErrClosed) || p.took > 0 {
+				t.Errorf("got %v after %s", p.err, p.took)
+			}
+		})
+	})
+
 	t.Run("RunAll drains in order, listeners before what they emit to", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			in, out := newRig(), newRig()
@@ -596,4 +615,20 @@ func TestClose(t *testing.T) {
 			in.onceEach(t, 5)
 		})
 	})
+}
+
+// latePush is a runner that pushes a batch when it is told to end.
+type latePush struct {
+	io.Closer
+	err  error
+	took time.Duration
+}
+
+func (p *latePush) Run(ctx context.Context, serve driver.Serve) error {
+	<-ctx.Done()
+	time.Sleep(time.Millisecond)
+	began := time.Now()
+	_, p.err = serve(context.Background(), []driver.Bag{note(1)})
+	p.took = time.Since(began)
+	return nil
 }

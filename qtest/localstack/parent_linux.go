@@ -10,8 +10,11 @@ import (
 )
 
 // dieWithParent makes the kernel end the server when this process is killed. The signal
-// comes when the thread that has started it ends: callers lock theirs.
-func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} }
+// comes when the thread that has started it ends: callers lock theirs. The group of its
+// own is for Ctrl-C, which would reach the server as well: of two signals it does not end.
+func dieWithParent(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+}
 
 // sweep ends processes the server has left behind: now and then it restarts DynamoDB
 // Local, in a session of its own, while it ends itself. They are known by the variable

@@ -2,8 +2,11 @@
 
 package localstack
 
-import "os/exec"
+import (
+	"os/exec"
+	"syscall"
+)
 
-func dieWithParent(*exec.Cmd) {}
+func dieWithParent(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func sweep(string) {}
