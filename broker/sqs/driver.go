@@ -193,16 +193,17 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 		return err
 	}
 	if len(gone) > 0 {
-		part := newResults(len(s))
 		out, err := q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: url, Entries: gone}, once)
+		part := newResults(len(s))
 		if err == nil && out != nil {
 			part.answer(out.Failed)
 			for _, x := range out.Successful {
 				part.succeed(position(x.Id, len(s)))
 			}
 		}
+		err = q.source.classify("delete", err)
 		for _, x := range gone {
-			r.take(part, position(x.Id, len(s)), q.source.classify("delete", err))
+			r.take(part, position(x.Id, len(s)), err)
 		}
 	}
 	q.change(ctx, url, back, r)
@@ -238,16 +239,17 @@ func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeM
 	if len(entries) == 0 {
 		return
 	}
-	part := newResults(len(r.done))
 	out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: url, Entries: entries}, once)
+	part := newResults(len(r.done))
 	if err == nil && out != nil {
 		part.answer(out.Failed)
 		for _, x := range out.Successful {
 			part.succeed(position(x.Id, len(r.done)))
 		}
 	}
+	err = q.source.classify("change visibility", err)
 	for _, x := range entries {
-		r.take(part, position(x.Id, len(r.done)), q.source.classify("change visibility", err))
+		r.take(part, position(x.Id, len(r.done)), err)
 	}
 }
 

@@ -59,7 +59,7 @@ func start[T any](q Emitter, f format[T]) (chan<- T, <-chan T) {
 // has, give up what is left at the end, and refuse what still comes.
 func (l *lane[T]) run() {
 	left := 0
-	if !isClosed(l.out.Severed()) { // else the channel was made after the end
+	if !l.out.Late() {
 		l.accept()
 		// A send into the buffer was accepted, so what is there now is flushed. This
 		// goroutine is the only reader: what is there comes first.
@@ -75,15 +75,6 @@ func (l *lane[T]) run() {
 	}
 	l.lost = nil
 	l.refuse()
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // accept takes values as long as the window has room.

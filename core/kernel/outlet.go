@@ -80,6 +80,9 @@ func (o *Outlet) Refusing() <-chan struct{} { return o.engine.refusing }
 // closes its dead-letter channel and calls Ended.
 func (o *Outlet) Severed() <-chan struct{} { return o.engine.severed }
 
+// Late reports that the channel was made after the end: nothing was ever accepted.
+func (o *Outlet) Late() bool { return isClosed(o.engine.severed) }
+
 // Flushed notes that the lane has nothing left.
 func (o *Outlet) Flushed() { o.engine.flushing.add(-1) }
 
