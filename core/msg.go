@@ -30,7 +30,8 @@ type Msg[T any] struct {
 	// broker does not say.
 	Attempt int
 
-	// SentAt is when the broker took the message; zero when it does not say.
+	// SentAt is when the broker took the message, or the event happened that it tells of;
+	// zero when the broker does not say.
 	SentAt time.Time
 
 	// Object is the decoded content.

@@ -84,6 +84,7 @@ func (r *rig) bag(body string) driver.Bag {
 		Category: "note",
 		Source:   "qtest",
 		Body:     []byte(body),
+		Binary:   true, // it is no JSON
 		ID:       fmt.Sprintf("id-%d", n),
 	}
 	if r.Ordered {

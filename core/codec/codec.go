@@ -8,6 +8,7 @@ package codec
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -154,6 +155,65 @@ func categoryOf[T any](explicit string) string {
 		panic(err.Error())
 	}
 	return category
+}
+
+// MediaTyped is a codec that says what it makes. One of JSON is worth saying: on a
+// transport that carries nothing but JSON (EventBridge) its bytes go as they are, those of
+// other codecs as a packet.
+type MediaTyped interface {
+	MediaType() string // as of RFC 6838: application/json
+}
+
+const mediaJSON = "application/json"
+
+func (jsonCodec[T]) MediaType() string         { return mediaJSON }
+func (eventCodec[M, T, PM]) MediaType() string { return mediaJSON }
+
+// IsJSON reports whether a codec says that it makes JSON.
+func IsJSON(codec any) bool {
+	c, ok := codec.(MediaTyped)
+	return ok && c.MediaType() == mediaJSON
+}
+
+// packet is how bytes travel as JSON; as fogfish/swarm v0.24 writes it.
+type packet struct {
+	Bytes []byte `json:"p"`
+}
+
+// Pack wraps bytes in a JSON object, {"p":"…"} with base64, for a transport that carries
+// nothing else.
+func Pack(b []byte) []byte {
+	out := make([]byte, 0, base64.StdEncoding.EncodedLen(len(b))+8)
+	out = append(out, `{"p":"`...)
+	out = base64.StdEncoding.AppendEncode(out, b)
+	return append(out, `"}`...)
+}
+
+// IsPacked reports whether b looks like the work of [Pack]: an object whose only member
+// is p, a string of base64.
+func IsPacked(b []byte) bool {
+	_, ok := unpack(b)
+	return ok
+}
+
+// Unpack is the inverse of [Pack]. What is not packed comes back as it is.
+func Unpack(b []byte) []byte {
+	if out, ok := unpack(b); ok {
+		return out
+	}
+	return b
+}
+
+func unpack(b []byte) ([]byte, bool) {
+	var members map[string]json.RawMessage
+	if len(b) > 0 && b[0] != '{' || json.Unmarshal(b, &members) != nil || len(members) != 1 || members["p"] == nil {
+		return nil, false
+	}
+	var p packet
+	if json.Unmarshal(b, &p) != nil || p.Bytes == nil {
+		return nil, false
+	}
+	return p.Bytes, true
 }
 
 // Safely runs f, a call of a codec; a panic in it becomes the error.

@@ -111,6 +111,54 @@ func TestCodecsOfTypesWithoutANameNeedACategory(t *testing.T) {
 	}
 }
 
+func TestPacket(t *testing.T) {
+	for _, in := range []string{"", "hello", "\xff\x00", `{"p":"aGk="}`, strings.Repeat("x", 10_000)} {
+		b := codec.Pack([]byte(in))
+		if !json.Valid(b) || !codec.IsPacked(b) || string(codec.Unpack(b)) != in {
+			t.Errorf("%.20q packs to %.40s, back to %.20q", in, b, codec.Unpack(b))
+		}
+	}
+	if got := string(codec.Pack([]byte("hi"))); got != `{"p":"aGk="}` {
+		t.Errorf("got %s, fogfish/swarm v0.24 writes otherwise", got)
+	}
+	for _, other := range []string{``, `{}`, `{"p":null}`, `{"p":7}`, `{"p":"?"}`, `{"P":"aGk="}`, `{"p":"aGk=","q":1}`, `["p"]`, `"p"`, `null`, `{"p":"aGk="`} {
+		if codec.IsPacked([]byte(other)) || string(codec.Unpack([]byte(other))) != other {
+			t.Errorf("%s counts as a packet", other)
+		}
+	}
+}
+
+func TestMediaType(t *testing.T) {
+	for _, x := range []struct {
+		codec any
+		json  bool
+	}{
+		{codec.JSON[Note](""), true}, {codec.Event[Meta, Note]("", "", ""), true}, {codec.Bytes("Image"), false}, {nil, false},
+	} {
+		if codec.IsJSON(x.codec) != x.json {
+			t.Errorf("%T: got %v", x.codec, !x.json)
+		}
+	}
+	if m := codec.JSON[Note]("").(codec.MediaTyped).MediaType(); m != "application/json" {
+		t.Errorf("got %s", m)
+	}
+}
+
+func FuzzPacket(f *testing.F) {
+	for _, s := range []string{`{"p":"aGk="}`, `{"p":""}`, `{"p":"aGk=","p":"eA=="}`, `{`, "\xff"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		out := codec.Unpack(b)
+		if !codec.IsPacked(b) && !bytes.Equal(out, b) {
+			t.Fatalf("%q is no packet and becomes %q", b, out)
+		}
+		if again := codec.Unpack(codec.Pack(b)); !bytes.Equal(again, b) {
+			t.Fatalf("%q comes back as %q", b, again)
+		}
+	})
+}
+
 func FuzzJSON(f *testing.F) {
 	for _, s := range []string{`{"id":"x","tags":["a"]}`, `null`, `[]`, `{"id":null}`, `{`, "\xff"} {
 		f.Add([]byte(s))

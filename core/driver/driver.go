@@ -35,6 +35,12 @@ type Bag struct {
 	// touches it again; a Receiver gives away the bytes it returns.
 	Body []byte
 
+	// Binary says that the content is of a codec other than JSON. A Sender whose
+	// transport carries nothing but JSON packs such a Body (package codec: Pack). A
+	// Receiver on such a transport sets it when Body is a packet: the channel unpacks
+	// it, if its own codec is not of JSON either. Others need not look at it.
+	Binary bool
+
 	// Attrs are further attributes: trace context, and attributes of foreign senders.
 	// Nil when there are none. How a transport encodes the body is its driver's
 	// business, and not among them.
@@ -54,7 +60,8 @@ type Bag struct {
 	// does not say. Set by the receiver.
 	Attempt int
 
-	// SentAt is when the broker took the message; zero when it does not say.
+	// SentAt is when the kernel accepted the message to be sent and, of a received one,
+	// when the broker took it; zero when it does not say.
 	SentAt time.Time
 
 	// Lease is when the broker would offer the message to somebody else. Zero when
@@ -70,9 +77,14 @@ type Bag struct {
 	Native any
 
 	// Err says why a received message cannot be read: its encoding is broken, its
-	// envelope is not what it seems. The kernel nacks and reports it.
+	// envelope is not what it seems. The kernel nacks and reports it. [ErrSkip] says
+	// that there is nothing to read: the kernel acknowledges it without a word.
 	Err error
 }
+
+// ErrSkip is [Bag].Err of a message that is for nobody: the test message that a broker
+// sends when it is configured, a notification with no records in it.
+var ErrSkip = errors.New("nothing to read")
 
 // Outcome says how a delivery ended.
 type Outcome uint8

@@ -156,6 +156,7 @@ type event[M, T any] interface {
 // format is how values of a channel become bags.
 type format[T any] struct {
 	category     string
+	binary       bool
 	body         func(T, *driver.Bag) error
 	order, dedup func(T) string
 	onFailure    func(T, error)
@@ -163,6 +164,7 @@ type format[T any] struct {
 
 // encode fills the bag, whose id is set.
 func (f *format[T]) encode(v T, bag *driver.Bag) error {
+	bag.Binary = f.binary
 	return codec.Safely(func() (err error) {
 		if err = f.body(v, bag); err != nil {
 			return fmt.Errorf("encode: %w", err)
@@ -209,6 +211,10 @@ type eventEncoder[E event[M, T], M, T any] struct {
 	codec.Codec[swarm.Event[M, T]]
 }
 
+func (c eventEncoder[E, M, T]) MediaType() string {
+	return c.Codec.(codec.MediaTyped).MediaType()
+}
+
 func (c eventEncoder[E, M, T]) Encode(v E) ([]byte, error) {
 	return c.Codec.Encode(swarm.Event[M, T](v))
 }
@@ -224,6 +230,7 @@ func newFormat[T any](o options) format[T] {
 	}
 	f := format[T]{
 		category:  o.category,
+		binary:    !codec.IsJSON(enc),
 		order:     option[func(T) string, T]("OrderBy", o.order),
 		dedup:     option[func(T) string, T]("DedupBy", o.dedup),
 		onFailure: option[func(T, error), T]("OnFailure", o.failed),

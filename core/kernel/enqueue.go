@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"time"
 
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/driver"
@@ -42,7 +43,7 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 // newBag makes a bag for a synchronous caller.
 func (e *Engine) newBag(category string) driver.Bag {
 	var ids idBlock
-	return driver.Bag{Category: category, Source: e.cfg.Source, ID: ids.one(e)}
+	return driver.Bag{Category: category, Source: e.cfg.Source, ID: ids.one(e), SentAt: time.Now()}
 }
 
 // admit refuses what the broker would refuse, before any call.

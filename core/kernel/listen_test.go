@@ -906,6 +906,57 @@ func TestListen(t *testing.T) {
 		})
 	})
 
+	t.Run("packed bytes are unpacked for a codec that is not of JSON, and only there", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			r := newRig()
+			q := endpoint(t, r)
+			bytes, ackBytes := listen.Bytes(q, codec.Bytes("Image"))
+			type Point struct{ P string }
+			points, ackPoints := listen.Typed[Point](q)
+			body := `{"p":"aGk="}`
+			r.offer(
+				driver.Bag{Category: "Image", Body: []byte(body), Binary: true},
+				driver.Bag{Category: "Image", Body: []byte(body)},
+				driver.Bag{Category: "Point", Body: []byte(body), Binary: true},
+			)
+			start(q)
+			for _, want := range []string{"hi", body} {
+				msg := <-bytes
+				if string(msg.Object) != want {
+					t.Errorf("got %s, want %s", msg.Object, want)
+				}
+				ackBytes <- msg
+			}
+			msg := <-points
+			if msg.Object.P != "aGk=" {
+				t.Errorf("got %v", msg.Object)
+			}
+			ackPoints <- msg
+			q.Close()
+		})
+	})
+
+	t.Run("a message with nothing to read is acknowledged", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			r := newRig()
+			errs := make(chan error, 1)
+			q := endpoint(t, r, swarm.WithStdErr(errs))
+			deq, ack := listen.Bytes(q, codec.Bytes("Image"))
+			r.offer(driver.Bag{Err: fmt.Errorf("test: %w", driver.ErrSkip)}, driver.Bag{Category: "Image", Body: []byte("x")})
+			start(q)
+			ack <- <-deq
+			q.Close()
+			if n := r.count(driver.Ack); n != 2 {
+				t.Errorf("acknowledged %d, want 2", n)
+			}
+			select {
+			case err := <-errs:
+				t.Errorf("reported: %v", err)
+			default:
+			}
+		})
+	})
+
 	t.Run("EB5 nothing is received before somebody listens", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			r := newRig()

@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"time"
+
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/driver"
 )
@@ -56,7 +58,9 @@ func (o *Outlet) Fill(e *Entry) {
 // Replies once. At most as many as the window may be on their way.
 func (o *Outlet) Send(entries ...*Entry) {
 	o.entries = o.entries[:0]
+	now := time.Now()
 	for _, e := range entries {
+		e.Bag.SentAt = now
 		if err := o.engine.admit(&e.entry); err != nil {
 			e.entry.err = err
 			o.replies <- e

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -57,6 +58,8 @@ func (e *Engine) lookup(category string) *Inlet {
 func (e *Engine) route(d *Delivery) {
 	in := e.lookup(d.bag.Category)
 	switch {
+	case d.bag.Err != nil && errors.Is(d.bag.Err, driver.ErrSkip):
+		d.settle(driver.Ack, 0, nil)
 	case d.bag.Err != nil:
 		d.fail("decode", d.bag.Err)
 	case in != nil && e.cfg.AtMostOnce && !d.batch.acked && d.batch.served == nil:

@@ -12,10 +12,11 @@ import (
 // lane is the goroutine behind one pair of listen channels. It alone decodes, hands
 // over and takes back.
 type lane[T any] struct {
-	in    *kernel.Inlet
-	codec codec.Decoder[T]
-	deq   chan swarm.Msg[T]
-	ack   chan swarm.Msg[T]
+	in     *kernel.Inlet
+	codec  codec.Decoder[T]
+	binary bool // the codec is not of JSON
+	deq    chan swarm.Msg[T]
+	ack    chan swarm.Msg[T]
 
 	head *kernel.Delivery // offered on deq
 	msg  swarm.Msg[T]
@@ -24,10 +25,11 @@ type lane[T any] struct {
 func run[T any](q Listener, in *kernel.Inlet, dec codec.Decoder[T]) (<-chan swarm.Msg[T], chan<- swarm.Msg[T]) {
 	cfg := q.Config()
 	l := &lane[T]{
-		in:    in,
-		codec: dec,
-		deq:   make(chan swarm.Msg[T], cfg.RecvCapacity),
-		ack:   make(chan swarm.Msg[T], cfg.AckCapacity),
+		in:     in,
+		codec:  dec,
+		binary: !codec.IsJSON(dec),
+		deq:    make(chan swarm.Msg[T], cfg.RecvCapacity),
+		ack:    make(chan swarm.Msg[T], cfg.AckCapacity),
 	}
 	go l.run()
 	return l.deq, l.ack
@@ -92,8 +94,12 @@ func (l *lane[T]) serve() {
 func (l *lane[T]) next() bool {
 	for d := l.in.Next(); d != nil; d = l.in.Next() {
 		bag := d.Bag()
+		body := bag.Body
+		if bag.Binary && l.binary {
+			body = codec.Unpack(body)
+		}
 		err := codec.Safely(func() (err error) {
-			l.msg.Object, err = l.codec.Decode(bag.Body)
+			l.msg.Object, err = l.codec.Decode(body)
 			return err
 		})
 		if err != nil {

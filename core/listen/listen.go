@@ -106,6 +106,10 @@ type eventDecoder[E event[M, T], M, T any] struct {
 	codec.Decoder[swarm.Event[M, T]]
 }
 
+func (c eventDecoder[E, M, T]) MediaType() string {
+	return c.Decoder.(codec.MediaTyped).MediaType()
+}
+
 func (c eventDecoder[E, M, T]) Decode(b []byte) (E, error) {
 	v, err := c.Decoder.Decode(b)
 	return E(v), err
