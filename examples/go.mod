@@ -23,9 +23,11 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.44.4 // indirect
 	github.com/aws/aws-sdk-go-v2/service/sts v1.51.9 // indirect
 	github.com/aws/smithy-go v1.28.9 // indirect
+	github.com/fogfish/swarm/broker/internal v0.1.0 // indirect
 )
 
 replace (
+	github.com/fogfish/swarm/broker/internal => ../broker/internal
 	github.com/fogfish/swarm/broker/sqs => ../broker/sqs
 	github.com/fogfish/swarm/core => ../core
 	github.com/fogfish/swarm/qtest => ../qtest

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/url"
-	"os"
-	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -16,11 +13,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/fogfish/swarm/broker/internal/awskit"
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/kernel"
 )
@@ -34,16 +30,13 @@ const (
 // Builder collects options and builds a kernel K on a queue. Its methods change and
 // return the builder itself. It is not safe for concurrent use.
 type Builder[K any] struct {
-	env    []string
-	make   func(*queue, []swarm.Option) (K, error)
-	kernel []swarm.Option
-	errs   []error
+	make func(*queue, []swarm.Option) (K, error)
+	opts awskit.Options
 
-	client                     SQS
-	aws                        *aws.Config
-	batch                      int
-	wait, visibility, delay    time.Duration
-	lazy, groupBatching, fairQ bool
+	client                  SQS
+	batch                   int
+	wait, visibility, delay time.Duration
+	groupBatching, fairQ    bool
 }
 
 // Emitter builds a kernel that sends to a queue.
@@ -68,19 +61,19 @@ func Endpoint() *Builder[*kernel.Endpoint] {
 }
 
 func newBuilder[K any](make func(*queue, []swarm.Option) (K, error), env ...string) *Builder[K] {
-	return &Builder[K]{make: make, env: env, batch: 10, wait: 20 * time.Second}
+	return &Builder[K]{make: make, opts: awskit.Options{Broker: "sqs", Env: env}, batch: awskit.MaxEntries, wait: 20 * time.Second}
 }
 
 // WithKernel adds options of the kernel.
 func (b *Builder[K]) WithKernel(opts ...swarm.Option) *Builder[K] {
-	b.kernel = append(b.kernel, opts...)
+	b.opts.Kernel = append(b.opts.Kernel, opts...)
 	return b
 }
 
 // WithBatchSize limits how many messages a request has, n from 1 to 10. Default 10:
 // leases are extended while messages wait, so to receive ahead is safe.
 func (b *Builder[K]) WithBatchSize(n int) *Builder[K] {
-	b.require(n >= 1 && n <= len(indices), "WithBatchSize(%d): must be from 1 to %d", n, len(indices))
+	b.opts.Require(n >= 1 && n <= awskit.MaxEntries, "WithBatchSize(%d): must be from 1 to %d", n, awskit.MaxEntries)
 	b.batch = n
 	return b
 }
@@ -89,7 +82,7 @@ func (b *Builder[K]) WithBatchSize(n int) *Builder[K] {
 // Default 20 s. 0 leaves it to the queue: the API has no way to say that it should not
 // wait.
 func (b *Builder[K]) WithWaitTime(d time.Duration) *Builder[K] {
-	b.require(d >= 0 && d <= 20*time.Second && whole(d), "WithWaitTime(%s): must be whole seconds from 0 to 20", d)
+	b.opts.Require(d >= 0 && d <= 20*time.Second && whole(d), "WithWaitTime(%s): must be whole seconds from 0 to 20", d)
 	b.wait = d
 	return b
 }
@@ -97,7 +90,7 @@ func (b *Builder[K]) WithWaitTime(d time.Duration) *Builder[K] {
 // WithVisibility is the lease of a receive, whole seconds up to 12 h. Default: the
 // queue's own. It is extended while a message waits or is worked on.
 func (b *Builder[K]) WithVisibility(d time.Duration) *Builder[K] {
-	b.require(d >= time.Second && d <= maxLease && whole(d), "WithVisibility(%s): must be whole seconds from 1 to %.0f", d, maxLease.Seconds())
+	b.opts.Require(d >= time.Second && d <= maxLease && whole(d), "WithVisibility(%s): must be whole seconds from 1 to %.0f", d, maxLease.Seconds())
 	b.visibility = d
 	return b
 }
@@ -105,7 +98,7 @@ func (b *Builder[K]) WithVisibility(d time.Duration) *Builder[K] {
 // WithDelay keeps back each message that is sent, whole seconds up to 15 min. Not on
 // FIFO queues.
 func (b *Builder[K]) WithDelay(d time.Duration) *Builder[K] {
-	b.require(d >= 0 && d <= 15*time.Minute && whole(d), "WithDelay(%s): must be whole seconds from 0 to 900", d)
+	b.opts.Require(d >= 0 && d <= 15*time.Minute && whole(d), "WithDelay(%s): must be whole seconds from 0 to 900", d)
 	b.delay = d
 	return b
 }
@@ -122,24 +115,17 @@ func (b *Builder[K]) WithFairQueue() *Builder[K] { b.fairQ = true; return b }
 
 // WithService takes a client. Default: one from the AWS configuration.
 func (b *Builder[K]) WithService(client SQS) *Builder[K] {
-	v := reflect.ValueOf(client)
-	b.require(v.IsValid() && !(v.Kind() == reflect.Pointer && v.IsNil()), "WithService: client is nil")
+	b.opts.RequireClient(client)
 	b.client = client
 	return b
 }
 
 // WithConfig takes an AWS configuration. Default: the one of the environment.
-func (b *Builder[K]) WithConfig(cfg aws.Config) *Builder[K] { b.aws = &cfg; return b }
+func (b *Builder[K]) WithConfig(cfg aws.Config) *Builder[K] { b.opts.AWS = &cfg; return b }
 
 // WithLazy makes Build ask nothing of AWS. The queue is looked up by the first
 // request; its limits are the defaults of SQS.
-func (b *Builder[K]) WithLazy() *Builder[K] { b.lazy = true; return b }
-
-func (b *Builder[K]) require(ok bool, format string, args ...any) {
-	if !ok {
-		b.errs = append(b.errs, fmt.Errorf("sqs: "+format, args...))
-	}
-}
+func (b *Builder[K]) WithLazy() *Builder[K] { b.opts.Lazy = true; return b }
 
 func whole(d time.Duration) bool { return d%time.Second == 0 }
 
@@ -155,18 +141,13 @@ func (b *Builder[K]) Build(name string) (k K, err error) {
 	return b.make(q, opts)
 }
 
-// MaxRequests is how many sends, and how many settlements, are in flight at once.
-const maxRequests = 16
-
 func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
-	cfg, err := swarm.NewConfig(b.kernel...)
-	if err = errors.Join(append(b.errs, err)...); err != nil {
+	cfg, err := b.opts.Config()
+	if err != nil {
 		return nil, nil, err
 	}
-	if name == "" {
-		if name, err = b.fromEnv(); err != nil {
-			return nil, nil, err
-		}
+	if name, err = b.opts.Name(name, "queue"); err != nil {
+		return nil, nil, err
 	}
 	ref, err := parse(name)
 	if err != nil {
@@ -199,7 +180,7 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 		fair:       b.fairQ,
 		groups:     b.groupBatching,
 		batch:      b.batch,
-		requests:   maxRequests,
+		requests:   awskit.MaxRequests,
 		wait:       b.wait,
 		visibility: b.visibility,
 		delay:      b.delay,
@@ -208,7 +189,7 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 	if q.wait == 0 {
 		q.longest = 20 * time.Second // the queue's to say, and not known yet
 	}
-	if !b.lazy {
+	if !b.opts.Lazy {
 		if err := q.describe(ctx, cfg.Logger); err != nil {
 			return nil, nil, fmt.Errorf("sqs: queue %s in region %s: %w", ref.name, region, err)
 		}
@@ -216,24 +197,7 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 	if q.visibility == 0 {
 		q.visibility = 30 * time.Second // unknown, or zero: there is no work without a lease
 	}
-	return q, b.kernel, nil
-}
-
-func (b *Builder[K]) fromEnv() (string, error) {
-	var name string
-	for _, env := range b.env {
-		value := os.Getenv(env)
-		if value != "" && name != "" && value != name {
-			return "", fmt.Errorf("sqs: Build(%q): %s and %s name two queues", "", b.env[0], b.env[1])
-		}
-		if value != "" {
-			name = value
-		}
-	}
-	if name == "" {
-		return "", fmt.Errorf("sqs: Build(%q): no name, and %s is not set", "", strings.Join(b.env, " or "))
-	}
-	return name, nil
+	return q, b.opts.Kernel, nil
 }
 
 // service is the client, and the region if it is known.
@@ -244,39 +208,11 @@ func (b *Builder[K]) service(ctx context.Context, region string, pollers int) (S
 		}
 		return b.client, "", nil
 	}
-	if b.aws == nil {
-		cfg, err := config.LoadDefaultConfig(ctx)
-		if err != nil {
-			return nil, "", err
-		}
-		b.aws = &cfg
-	}
-	cfg := b.aws.Copy()
-	if cfg.Region == "" {
-		cfg.Region = region
-	}
-	if cfg.Region == "" {
-		return nil, "", errors.New("no region: set AWS_REGION, or give the ARN of the queue")
-	}
-	if cfg.HTTPClient == nil {
-		// One idle connection for each request that may be in flight: the default of
-		// 10 closes and opens connections all the time.
-		cfg.HTTPClient = pool(2*maxRequests + pollers)
-	} else if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		cfg.HTTPClient = c.WithTransportOptions(idle(2*maxRequests + pollers))
+	cfg, err := b.opts.Load(ctx, region, "queue", 2*awskit.MaxRequests+pollers)
+	if err != nil {
+		return nil, "", err
 	}
 	return sqs.NewFromConfig(cfg), cfg.Region, nil
-}
-
-func pool(n int) *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTransportOptions(idle(n))
-}
-
-func idle(n int) func(*http.Transport) {
-	return func(t *http.Transport) {
-		t.MaxIdleConnsPerHost = max(t.MaxIdleConnsPerHost, n)
-		t.MaxIdleConns = max(t.MaxIdleConns, 2*n)
-	}
 }
 
 // reference is what Build was given.
@@ -336,7 +272,7 @@ func (s *source) url(ctx context.Context) (*string, error) {
 	}
 	out, err := s.client.GetQueueUrl(ctx, in)
 	if err == nil && (out == nil || out.QueueUrl == nil) {
-		err = errNothing
+		err = awskit.ErrNothing
 	}
 	if err != nil {
 		return nil, s.classify("look up", err)
@@ -358,12 +294,12 @@ func (q *queue) describe(ctx context.Context, log *slog.Logger) error {
 			types.QueueAttributeNameMaximumMessageSize, types.QueueAttributeNameVisibilityTimeout, types.QueueAttributeNameReceiveMessageWaitTimeSeconds,
 		},
 	})
-	if denied(err) {
+	if awskit.Denied(err) {
 		log.Warn("swarm: sqs: attributes of the queue may not be read, defaults hold", "queue", q.name, "err", err)
 		return nil
 	}
 	if err == nil && out == nil {
-		err = errNothing
+		err = awskit.ErrNothing
 	}
 	if err != nil {
 		return q.source.classify("describe", err)

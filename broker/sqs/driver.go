@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/fogfish/swarm/broker/internal/awskit"
 	"github.com/fogfish/swarm/core/driver"
 )
 
@@ -55,7 +55,7 @@ func (q *queue) Limits() driver.Limits {
 		Entries:      q.batch,
 		Bytes:        maxRequest,
 		Requests:     q.requests,
-		Size:         size,
+		Size:         text.Size,
 		Check:        q.check,
 		Ordered:      q.fifo,
 		GroupBatches: q.groups,
@@ -72,23 +72,6 @@ func once(o *sqs.Options) {
 	o.DisableMessageChecksumValidation = true
 }
 
-// indices are the ids of entries: their position.
-var indices = func() (ids [10]string) {
-	for i := range ids {
-		ids[i] = strconv.Itoa(i)
-	}
-	return ids
-}()
-
-// position reads the id of an entry; -1 when it is none of n.
-func position(id *string, n int) int {
-	i, err := strconv.Atoi(aws.ToString(id))
-	if err != nil || i < 0 || i >= n {
-		return -1
-	}
-	return i
-}
-
 // Send is SendMessageBatch.
 func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
 	url, err := q.source.url(ctx)
@@ -97,30 +80,37 @@ func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
 	}
 	entries := make([]types.SendMessageBatchRequestEntry, len(bags))
 	for i := range bags {
-		entries[i] = q.encode(indices[i], &bags[i])
+		entries[i] = q.encode(awskit.Index(i), &bags[i])
 	}
 	out, err := q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: url, Entries: entries}, once)
 	if err == nil && out == nil {
-		err = errNothing
+		err = awskit.ErrNothing
 	}
 	if err != nil {
 		return q.source.classify("send", err)
 	}
-	r := newResults(len(bags))
-	r.answer(out.Failed)
+	r := awskit.NewResults(len(bags))
+	refuse(r, out.Failed)
 	for _, x := range out.Successful {
-		i := position(x.Id, len(bags))
+		i := r.Position(x.Id)
 		if i < 0 {
 			continue
 		}
 		if err := verify(*entries[i].MessageBody, x.MD5OfMessageBody); err != nil {
 			// It is in the queue: another attempt would add a copy, or on FIFO confirm it.
-			r.fail(driver.Failure{Index: i, Err: err, Permanent: true})
+			r.Fail(i, err, true)
 			continue
 		}
-		r.succeed(i)
+		r.Succeed(i)
 	}
-	return r.err()
+	return r.Err()
+}
+
+// refuse notes the entries that the service has refused.
+func refuse(r *awskit.Results, failed []types.BatchResultErrorEntry) {
+	for _, x := range failed {
+		r.Refuse(x.Id, x.Code, x.Message, x.SenderFault)
+	}
 }
 
 // verify compares the checksum of SQS, where it gives one.
@@ -151,7 +141,7 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
 	}, once)
 	if err == nil && out == nil {
-		err = errNothing
+		err = awskit.ErrNothing
 	}
 	if err != nil {
 		return nil, q.source.classify("receive", err)
@@ -167,21 +157,19 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 	return bags, nil
 }
 
-var errNothing = errors.New("the client answers nothing")
-
 // Settle is DeleteMessageBatch for acknowledged messages, ChangeMessageVisibilityBatch
 // for the others: two requests when it has both.
 func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 	var gone []types.DeleteMessageBatchRequestEntry
 	var back []types.ChangeMessageVisibilityBatchRequestEntry
-	r := newResults(len(s))
+	r := awskit.NewResults(len(s))
 	for i := range s {
 		l := s[i].Bag.Handle.(*lease)
 		switch {
 		case l.receipt == nil:
-			r.fail(driver.Failure{Index: i, Err: errReceipt, Permanent: true})
+			r.Fail(i, errReceipt, true)
 		case s[i].Outcome == driver.Ack:
-			gone = append(gone, types.DeleteMessageBatchRequestEntry{Id: aws.String(indices[i]), ReceiptHandle: l.receipt})
+			gone = append(gone, types.DeleteMessageBatchRequestEntry{Id: awskit.Index(i), ReceiptHandle: l.receipt})
 		case s[i].Outcome == driver.Nack:
 			back = append(back, l.visible(i, min(s[i].Delay, l.left())))
 		default:
@@ -194,20 +182,20 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 	}
 	if len(gone) > 0 {
 		out, err := q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: url, Entries: gone}, once)
-		part := newResults(len(s))
+		part := r.Part()
 		if err == nil && out != nil {
-			part.answer(out.Failed)
+			refuse(part, out.Failed)
 			for _, x := range out.Successful {
-				part.succeed(position(x.Id, len(s)))
+				part.Succeed(part.Position(x.Id))
 			}
 		}
 		err = q.source.classify("delete", err)
 		for _, x := range gone {
-			r.take(part, position(x.Id, len(s)), err)
+			r.Take(part, r.Position(x.Id), err)
 		}
 	}
 	q.change(ctx, url, back, r)
-	return r.err()
+	return r.Err()
 }
 
 var errReceipt = errors.New("sqs: message has no receipt handle")
@@ -218,44 +206,44 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 	if err != nil {
 		return err
 	}
-	r := newResults(len(bags))
+	r := awskit.NewResults(len(bags))
 	var entries []types.ChangeMessageVisibilityBatchRequestEntry
 	for i, bag := range bags {
 		switch l := bag.Handle.(*lease); {
 		case l.receipt == nil:
-			r.fail(driver.Failure{Index: i, Err: errReceipt, Permanent: true})
+			r.Fail(i, errReceipt, true)
 		case d > l.left():
 			// Not permanent: the lease it has ends in time.
-			r.fail(driver.Failure{Index: i, Err: fmt.Errorf("sqs: a lease lasts %s at most", maxLease)})
+			r.Fail(i, fmt.Errorf("sqs: a lease lasts %s at most", maxLease), false)
 		default:
 			entries = append(entries, l.visible(i, d))
 		}
 	}
 	q.change(ctx, url, entries, r)
-	return r.err()
+	return r.Err()
 }
 
-func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeMessageVisibilityBatchRequestEntry, r *results) {
+func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeMessageVisibilityBatchRequestEntry, r *awskit.Results) {
 	if len(entries) == 0 {
 		return
 	}
 	out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: url, Entries: entries}, once)
-	part := newResults(len(r.done))
+	part := r.Part()
 	if err == nil && out != nil {
-		part.answer(out.Failed)
+		refuse(part, out.Failed)
 		for _, x := range out.Successful {
-			part.succeed(position(x.Id, len(r.done)))
+			part.Succeed(part.Position(x.Id))
 		}
 	}
 	err = q.source.classify("change visibility", err)
 	for _, x := range entries {
-		r.take(part, position(x.Id, len(r.done)), err)
+		r.Take(part, r.Position(x.Id), err)
 	}
 }
 
 // visible makes the entry that lets a message be received again after d.
 func (l *lease) visible(i int, d time.Duration) types.ChangeMessageVisibilityBatchRequestEntry {
-	return types.ChangeMessageVisibilityBatchRequestEntry{Id: aws.String(indices[i]), ReceiptHandle: l.receipt, VisibilityTimeout: seconds(d)}
+	return types.ChangeMessageVisibilityBatchRequestEntry{Id: awskit.Index(i), ReceiptHandle: l.receipt, VisibilityTimeout: seconds(d)}
 }
 
 // left is how far the lease can still be extended.
@@ -270,65 +258,3 @@ func seconds(d time.Duration) int32 {
 
 // Close has nothing to do: the client is its maker's.
 func (q *queue) Close() error { return nil }
-
-// results gathers what became of the entries of a batch. What the service does not
-// mention has failed.
-type results struct {
-	done     []bool
-	failures []driver.Failure
-}
-
-func newResults(n int) *results { return &results{done: make([]bool, n)} }
-
-func (r *results) succeed(i int) {
-	if i >= 0 {
-		r.done[i] = true
-	}
-}
-
-func (r *results) fail(f driver.Failure) {
-	if !r.done[f.Index] {
-		r.done[f.Index] = true
-		r.failures = append(r.failures, f)
-	}
-}
-
-// answer notes the entries that the service has refused.
-func (r *results) answer(failed []types.BatchResultErrorEntry) {
-	for _, x := range failed {
-		if i := position(x.Id, len(r.done)); i >= 0 {
-			r.fail(entryFailure(i, x))
-		}
-	}
-}
-
-// take takes over what part knows of entry i, which was in a request of its own; err is
-// what became of that request.
-func (r *results) take(part *results, i int, err error) {
-	switch {
-	case err != nil:
-		r.fail(driver.Failure{Index: i, Err: err, Permanent: driver.IsPermanent(err)})
-	case part.done[i]:
-		for _, f := range part.failures {
-			if f.Index == i {
-				r.fail(f)
-				return
-			}
-		}
-		r.succeed(i)
-	}
-}
-
-var errSilent = errors.New("sqs: the service does not mention the entry")
-
-func (r *results) err() error {
-	for i, done := range r.done {
-		if !done {
-			r.failures = append(r.failures, driver.Failure{Index: i, Err: errSilent})
-		}
-	}
-	if len(r.failures) == 0 {
-		return nil
-	}
-	return &driver.BatchError{Failed: r.failures}
-}

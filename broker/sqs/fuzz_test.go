@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/fogfish/swarm/broker/internal/wire"
 	"github.com/fogfish/swarm/core/driver"
 )
 
@@ -33,12 +34,12 @@ func FuzzDecode(f *testing.F) {
 
 		// A message of anybody: each field may be missing.
 		m := types.Message{
-			Attributes: map[string]string{"ApproximateReceiveCount": attempt, "SentTimestamp": sent, "MessageGroupId": source, "MessageDeduplicationId": value, attrTrace: trace},
+			Attributes: map[string]string{"ApproximateReceiveCount": attempt, "SentTimestamp": sent, "MessageGroupId": source, "MessageDeduplicationId": value, wire.Trace: trace},
 			MessageAttributes: map[string]types.MessageAttributeValue{
-				attrCategory: {DataType: &kind, StringValue: &category, BinaryValue: body},
-				attrSource:   {StringValue: &source},
-				attrEncoding: {DataType: &kind, StringValue: &value},
-				name:         {DataType: &kind, BinaryValue: body, StringListValues: []string{value}},
+				wire.Category: {DataType: &kind, StringValue: &category, BinaryValue: body},
+				wire.Source:   {StringValue: &source},
+				wire.Encoding: {DataType: &kind, StringValue: &value},
+				name:          {DataType: &kind, BinaryValue: body, StringListValues: []string{value}},
 			},
 		}
 		if mask&1 == 0 {
@@ -69,27 +70,27 @@ func FuzzDecode(f *testing.F) {
 			if bag.Attrs == nil {
 				bag.Attrs = map[string]string{}
 			}
-			bag.Attrs[attrTrace] = trace
+			bag.Attrs[wire.Trace] = trace
 		}
 		if q.check(&bag) != nil {
 			return
 		}
-		e := q.encode("0", &bag)
+		e := q.encode(aws.String("0"), &bag)
 		n := len(*e.MessageBody)
 		for name, a := range e.MessageAttributes {
 			n += len(name) + len(*a.DataType) + len(*a.StringValue)
-			if *a.StringValue == "" || !printable(*a.StringValue) {
+			if *a.StringValue == "" || !wire.Printable(*a.StringValue) {
 				t.Errorf("attribute %q goes out as %q", name, *a.StringValue)
 			}
 		}
-		if n != size(&bag) {
-			t.Errorf("size %d, want %d", size(&bag), n)
+		if n != text.Size(&bag) {
+			t.Errorf("size %d, want %d", text.Size(&bag), n)
 		}
-		if *e.MessageBody == "" || !printable(*e.MessageBody) || len(e.MessageAttributes) > maxAttributes {
+		if *e.MessageBody == "" || !wire.Printable(*e.MessageBody) || len(e.MessageAttributes) > wire.MaxAttributes {
 			t.Errorf("goes out as %+v", e)
 		}
 		for name, a := range e.MessageSystemAttributes {
-			if !printable(*a.StringValue) {
+			if !wire.Printable(*a.StringValue) {
 				t.Errorf("system attribute %s goes out as %q", name, *a.StringValue)
 			}
 		}
@@ -101,8 +102,8 @@ func FuzzDecode(f *testing.F) {
 		if got.Err != nil || !slices.Equal(got.Body, body) || got.Category != category || got.Source != source || !maps.Equal(got.Attrs, bag.Attrs) {
 			t.Errorf("sent %q %q %q %q, got %q %q %q %q, %v", body, category, source, bag.Attrs, got.Body, got.Category, got.Source, got.Attrs, got.Err)
 		}
-		for _, id := range []string{token(category), token(value), token(strings.Repeat(name, 3))} {
-			if len(id) > maxID {
+		for _, id := range []string{wire.Token(category), wire.Token(value), wire.Token(strings.Repeat(name, 3))} {
+			if len(id) > wire.MaxID {
 				t.Errorf("token %q is too long", id)
 			}
 		}

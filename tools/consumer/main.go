@@ -48,7 +48,7 @@ func run(root string) error {
 	}
 	var errs []error
 	for _, path := range slices.Sorted(keys(siblings)) {
-		if _, broker, ok := strings.Cut(path, "/broker/"); ok && !strings.Contains(broker, "/") {
+		if _, broker, ok := strings.Cut(path, "/broker/"); ok && broker != "internal" && !strings.Contains(broker, "/") {
 			errs = append(errs, check(path, broker, siblings))
 		}
 	}
