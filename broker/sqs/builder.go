@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/fogfish/swarm/broker/internal/awskit"
+	"github.com/fogfish/swarm/broker/internal/wire"
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/kernel"
 )
@@ -37,6 +38,8 @@ type Builder[K any] struct {
 	batch                   int
 	wait, visibility, delay time.Duration
 	groupBatching, fairQ    bool
+	unwrap                  bool
+	envelopes               []wire.Envelope
 }
 
 // Emitter builds a kernel that sends to a queue.
@@ -113,6 +116,48 @@ func (b *Builder[K]) WithGroupBatching() *Builder[K] { b.groupBatching = true; r
 // it.
 func (b *Builder[K]) WithFairQueue() *Builder[K] { b.fairQ = true; return b }
 
+// Envelope is what a service puts around a message that it passes on to a queue.
+type Envelope uint8
+
+const (
+	// SNS is around a message of a topic, unless the subscription has raw delivery: then
+	// a message comes as it was sent, attributes included, and needs no WithUnwrap.
+	SNS = Envelope(wire.SNS)
+
+	// EventBridge is around an event. Its detail-type is the category, its detail the
+	// body.
+	EventBridge = Envelope(wire.EventBridge)
+
+	// S3 is around the records of a notification of a bucket. Each record is a message of
+	// the category S3EventRecord, of one shape, also when it comes by EventBridge.
+	S3 = Envelope(wire.S3)
+)
+
+// String returns the name of the service.
+func (e Envelope) String() string { return wire.Envelope(e).String() }
+
+// WithUnwrap opens the envelopes that messages are in, outermost first: SNS, EventBridge,
+// S3, or (SNS, EventBridge), (SNS, S3), (EventBridge, S3), (SNS, EventBridge, S3). A
+// message that is not in just these is nacked and reported.
+//
+// Without arguments it opens what each message is seen to have. A message with a Category
+// attribute is taken as it is; of the others a body is an envelope when it has every member
+// that the service writes. Whoever may send to the queue can write one, as he can write a
+// Category: let policies say who may. Events of S3 become records.
+//
+// A message of several records is settled when all of them are: deleted if each was
+// acknowledged, else it comes back whole. The ID and SentAt of what was inside are its own;
+// IOContext is the message of SQS.
+func (b *Builder[K]) WithUnwrap(outermost ...Envelope) *Builder[K] {
+	b.unwrap, b.envelopes = true, nil
+	for _, e := range outermost {
+		b.envelopes = append(b.envelopes, wire.Envelope(e))
+	}
+	err := wire.CheckEnvelopes(b.envelopes)
+	b.opts.Require(err == nil, "WithUnwrap%v: %v", outermost, err)
+	return b
+}
+
 // WithService takes a client. Default: one from the AWS configuration.
 func (b *Builder[K]) WithService(client SQS) *Builder[K] {
 	b.opts.RequireClient(client)
@@ -185,6 +230,8 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 		visibility: b.visibility,
 		delay:      b.delay,
 		maxSize:    maxRequest,
+		unwrap:     b.unwrap,
+		envelopes:  b.envelopes,
 	}
 	if q.wait == 0 {
 		q.longest = 20 * time.Second // the queue's to say, and not known yet

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/fogfish/swarm/broker/internal/awskit"
+	"github.com/fogfish/swarm/broker/internal/wire"
 	"github.com/fogfish/swarm/core/driver"
 )
 
@@ -40,6 +41,9 @@ type queue struct {
 	visibility time.Duration // of a receive; never zero
 	delay      time.Duration
 	maxSize    int
+
+	unwrap    bool
+	envelopes []wire.Envelope // that each message has; none: as it is seen to have
 }
 
 var (
@@ -150,9 +154,9 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 	// tell from a poll that was long: a quarter of it is left for that.
 	since := time.Now()
 	since = since.Add(-min(since.Sub(asked), q.visibility/4))
-	bags := make([]driver.Bag, len(out.Messages))
+	bags := make([]driver.Bag, 0, len(out.Messages))
 	for i := range out.Messages {
-		bags[i] = q.decode(&out.Messages[i], since)
+		bags = append(bags, q.open(q.decode(&out.Messages[i], since))...)
 	}
 	return bags, nil
 }
@@ -165,16 +169,22 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 	r := awskit.NewResults(len(s))
 	for i := range s {
 		l := s[i].Bag.Handle.(*lease)
+		outcome, delay, due := l.conclude(&s[i])
 		switch {
 		case l.receipt == nil:
 			r.Fail(i, errReceipt, true)
-		case s[i].Outcome == driver.Ack:
+		case !due:
+			r.Succeed(i) // by the last of its message
+		case outcome == driver.Ack:
 			gone = append(gone, types.DeleteMessageBatchRequestEntry{Id: awskit.Index(i), ReceiptHandle: l.receipt})
-		case s[i].Outcome == driver.Nack:
-			back = append(back, l.visible(i, min(s[i].Delay, l.left())))
+		case outcome == driver.Nack:
+			back = append(back, l.visible(i, min(delay, l.left())))
 		default:
 			back = append(back, l.visible(i, 0))
 		}
+	}
+	if len(gone)+len(back) == 0 {
+		return r.Err()
 	}
 	url, err := q.source.url(ctx)
 	if err != nil {
@@ -208,10 +218,19 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 	}
 	r := awskit.NewResults(len(bags))
 	var entries []types.ChangeMessageVisibilityBatchRequestEntry
+	asked := time.Now()
+	first := map[*message]int{} // of the bags of one message
 	for i, bag := range bags {
-		switch l := bag.Handle.(*lease); {
+		l := bag.Handle.(*lease)
+		if _, also := first[l.message]; also {
+			continue
+		}
+		first[l.message] = i
+		switch {
 		case l.receipt == nil:
 			r.Fail(i, errReceipt, true)
+		case l.extendedSince(asked.Add(-min(d/4, time.Second))):
+			r.Succeed(i) // for another bag of its message
 		case d > l.left():
 			// Not permanent: the lease it has ends in time.
 			r.Fail(i, fmt.Errorf("sqs: a lease lasts %s at most", maxLease), false)
@@ -220,6 +239,14 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 		}
 	}
 	q.change(ctx, url, entries, r)
+	for i, bag := range bags {
+		l := bag.Handle.(*lease)
+		if j := first[l.message]; j != i {
+			r.Same(i, j)
+		} else if r.Succeeded(i) {
+			l.extend(asked)
+		}
+	}
 	return r.Err()
 }
 
@@ -239,16 +266,6 @@ func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeM
 	for _, x := range entries {
 		r.Take(part, r.Position(x.Id), err)
 	}
-}
-
-// visible makes the entry that lets a message be received again after d.
-func (l *lease) visible(i int, d time.Duration) types.ChangeMessageVisibilityBatchRequestEntry {
-	return types.ChangeMessageVisibilityBatchRequestEntry{Id: awskit.Index(i), ReceiptHandle: l.receipt, VisibilityTimeout: seconds(d)}
-}
-
-// left is how far the lease can still be extended.
-func (l *lease) left() time.Duration {
-	return max(0, maxLease-time.Since(l.since)-time.Second)
 }
 
 // seconds rounds up: never earlier than was asked.

@@ -17,7 +17,7 @@ import (
 // Age makes the delivery of a bag older, for tests of the limit of 12 h.
 func Age(bag *driver.Bag, d time.Duration) {
 	l := bag.Handle.(*lease)
-	l.since = l.since.Add(-d)
+	l.message.since = l.message.since.Add(-d)
 }
 
 // FuzzDecode: whatever a message has, decode does not panic; and what check accepts

@@ -56,12 +56,6 @@ func (q *queue) check(bag *driver.Bag) error {
 	return driver.Permanent(err)
 }
 
-// lease is the driver's token of a delivery.
-type lease struct {
-	receipt *string
-	since   time.Time // when it began; SQS ends it 12 h later at the latest
-}
-
 // decode makes a bag of a message, which may be anybody's: attributes that are
 // missing, or of another type, are as if they were not there.
 func (q *queue) decode(m *types.Message, since time.Time) driver.Bag {
@@ -70,7 +64,7 @@ func (q *queue) decode(m *types.Message, since time.Time) driver.Bag {
 		Body:    []byte(aws.ToString(m.Body)),
 		Attempt: number(m.Attributes, types.MessageSystemAttributeNameApproximateReceiveCount),
 		Lease:   since.Add(q.visibility),
-		Handle:  &lease{receipt: m.ReceiptHandle, since: since},
+		Handle:  newLease(m.ReceiptHandle, since),
 		Native:  *m,
 		Err:     verify(aws.ToString(m.Body), m.MD5OfBody),
 	}
@@ -92,6 +86,21 @@ func (q *queue) decode(m *types.Message, since time.Time) driver.Bag {
 	}
 	wire.Read(&bag, attrs)
 	return bag
+}
+
+// open takes a message out of its envelopes. All that was in it has the message's lease.
+func (q *queue) open(bag driver.Bag) []driver.Bag {
+	if !q.unwrap {
+		return []driver.Bag{bag}
+	}
+	var bags []driver.Bag
+	if len(q.envelopes) > 0 {
+		bags = wire.Unwrap(bag, q.envelopes)
+	} else {
+		bags = wire.Detect(bag)
+	}
+	bag.Handle.(*lease).share(bags)
+	return bags
 }
 
 func number(attrs map[string]string, name types.MessageSystemAttributeName) int {

@@ -205,8 +205,12 @@ func Unpack(b []byte) []byte {
 }
 
 func unpack(b []byte) ([]byte, bool) {
+	inside, ok := bytes.CutPrefix(bytes.TrimSpace(b), []byte("{"))
+	if !ok || !bytes.HasPrefix(bytes.TrimSpace(inside), []byte(`"p"`)) {
+		return nil, false // as most are, without reading all of it
+	}
 	var members map[string]json.RawMessage
-	if len(b) > 0 && b[0] != '{' || json.Unmarshal(b, &members) != nil || len(members) != 1 || members["p"] == nil {
+	if json.Unmarshal(b, &members) != nil || len(members) != 1 || members["p"] == nil {
 		return nil, false
 	}
 	var p packet

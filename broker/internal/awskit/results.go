@@ -83,6 +83,27 @@ func (r *Results) Take(part *Results, i int, err error) {
 	}
 }
 
+// Same says that entry i shares the fate of another one of the batch.
+func (r *Results) Same(i, as int) {
+	for _, f := range r.failures {
+		if f.Index == as {
+			r.Fail(i, f.Err, f.Permanent)
+			return
+		}
+	}
+	r.done[i] = r.done[as]
+}
+
+// Succeeded reports that an entry has.
+func (r *Results) Succeeded(i int) bool {
+	for _, f := range r.failures {
+		if f.Index == i {
+			return false
+		}
+	}
+	return r.done[i]
+}
+
 var errSilent = errors.New("the service does not mention the entry")
 
 // Err is the answer of the driver.
