@@ -34,6 +34,16 @@
 // package writes, and write what it reads. Messages of other programs need
 // swarm.WithDefaultCategory.
 //
+// # Envelopes
+//
+// A queue that is subscribed to a topic of SNS, the target of a rule of EventBridge, or
+// notified by a bucket of S3, is a source of typed messages by [Builder.WithUnwrap]:
+//
+//	q, err := sqs.Listener().WithUnwrap(sqs.SNS).Build("queue-of-the-topic")
+//
+// Category, body, id and time are those of the message inside; IOContext is the message of
+// SQS around it. Each record of S3 is a message of its own, see package events3.
+//
 // # Limits
 //
 // A message has at most 1 MiB with its attributes, or what MaximumMessageSize of the queue

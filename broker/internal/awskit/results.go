@@ -2,6 +2,7 @@ package awskit
 
 import (
 	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +26,9 @@ var indices = func() (ids [MaxEntries]string) {
 // Results gathers what became of the entries of a batch. What the service does not
 // mention has failed.
 type Results struct {
+	// Who is in front of the errors of entries: the broker and its queue, topic or bus.
+	Who string
+
 	done     []bool
 	failures []driver.Failure
 }
@@ -33,7 +37,11 @@ type Results struct {
 func NewResults(n int) *Results { return &Results{done: make([]bool, n)} }
 
 // Part is for a request that has some entries of the batch.
-func (r *Results) Part() *Results { return NewResults(len(r.done)) }
+func (r *Results) Part() *Results {
+	part := NewResults(len(r.done))
+	part.Who = r.Who
+	return part
+}
 
 // Position reads the id of an entry; -1 when it is none of the batch.
 func (r *Results) Position(id *string) int {
@@ -62,7 +70,14 @@ func (r *Results) Fail(i int, err error, permanent bool) {
 // Refuse notes the answer of the service to an entry. It says whose fault it is, except
 // that it blames the sender for its own throttling.
 func (r *Results) Refuse(id, code, message *string, sender bool) {
-	r.Fail(r.Position(id), Entry(code, message, sender), sender && !Throttled(aws.ToString(code)))
+	r.Fail(r.Position(id), r.by(Entry(code, message, sender)), sender && !Throttled(aws.ToString(code)))
+}
+
+func (r *Results) by(err error) error {
+	if r.Who == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", r.Who, err)
 }
 
 // Take takes over what part knows of entry i, which was in a request of its own; err is
@@ -110,7 +125,7 @@ var errSilent = errors.New("the service does not mention the entry")
 func (r *Results) Err() error {
 	for i, done := range r.done {
 		if !done {
-			r.failures = append(r.failures, driver.Failure{Index: i, Err: errSilent})
+			r.failures = append(r.failures, driver.Failure{Index: i, Err: r.by(errSilent)})
 		}
 	}
 	if len(r.failures) == 0 {

@@ -55,7 +55,7 @@ func (ev *event) fill(bag *driver.Bag) {
 func Events(payload []byte) ([]driver.Bag, error) {
 	list := []json.RawMessage{payload}
 	if m, err := members(payload); err != nil {
-		if json.Unmarshal(payload, &list) != nil {
+		if json.Unmarshal(payload, &list) != nil || list == nil {
 			return nil, errors.New("neither an event of EventBridge nor an array of them")
 		}
 	} else if !m.has("detail-type", "detail") {
