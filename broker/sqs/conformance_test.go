@@ -56,6 +56,7 @@ func create(t interface {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	const visibility = 5 * time.Second
 	cfg := cloud(t)
 	for _, fifo := range []bool{false, true} {

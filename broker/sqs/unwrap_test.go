@@ -296,6 +296,7 @@ func (d listenOnly) Receive(ctx context.Context, max int) ([]driver.Bag, error) 
 }
 
 func TestConformanceOfEnvelopes(t *testing.T) {
+	t.Parallel()
 	const visibility = 5 * time.Second
 	cfg := cloud(t)
 	attribute := func(value string) map[string]string { return map[string]string{"Type": "String", "Value": value} }
