@@ -31,7 +31,8 @@ type Config struct {
 	// PollerPool is how many receives are in flight at once.
 	PollerPool int
 
-	// TimeToFlight limits how long a consumer may have a message.
+	// TimeToFlight limits how long a consumer may have a message. 0: not set; 1 min, or
+	// the time of an invocation.
 	TimeToFlight time.Duration
 
 	// NetworkTimeout limits a call of the broker.
@@ -62,11 +63,20 @@ type Config struct {
 	// DefaultCategory is the category of messages that have none.
 	DefaultCategory string
 
+	// Barrier of the invocations of the process.
+	Barrier *Barrier
+
+	// DeadLetterHandled says that taking a value from a dead-letter channel settles it.
+	DeadLetterHandled bool
+
 	// policy names the policy option in force, to find contradictions; size is the
 	// capacity it asks for.
 	policy string
 	size   int
 }
+
+// process is the barrier of all kernels that are given no other.
+var process = NewBarrier()
 
 // UnknownPolicy says what becomes of a message of a category nobody listens to. A
 // catch-all channel (listen.Unknown) takes all of them, whatever the policy.
@@ -96,11 +106,11 @@ func NewConfig(opts ...Option) (Config, error) {
 		Redelivery:     defaultRedelivery(),
 		PollFrequency:  -1,
 		PollerPool:     1,
-		TimeToFlight:   time.Minute,
 		NetworkTimeout: 5 * time.Second,
 		DrainTimeout:   25 * time.Second,
 		Linger:         5 * time.Millisecond,
 		Logger:         slog.Default(),
+		Barrier:        process,
 
 		// Not set: what is set counts, before or after the option of the policy.
 		EmitCapacity: -1, DeadLetterCapacity: -1, RecvCapacity: -1, AckCapacity: -1,

@@ -16,9 +16,9 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.AtMostOnce || c.TimeToFlight != time.Minute || c.NetworkTimeout != 5*time.Second || c.DrainTimeout != 25*time.Second ||
+	if c.AtMostOnce || c.TimeToFlight != 0 || c.NetworkTimeout != 5*time.Second || c.DrainTimeout != 25*time.Second ||
 		c.PollerPool != 1 || c.EmitWindow != 1 || c.Linger != 5*time.Millisecond || c.Retry.Attempts != 5 || c.PollFrequency >= 0 ||
-		c.EmitCapacity+c.DeadLetterCapacity+c.RecvCapacity+c.AckCapacity != 0 || c.Logger == nil {
+		c.EmitCapacity+c.DeadLetterCapacity+c.RecvCapacity+c.AckCapacity != 0 || c.Logger == nil || c.Barrier == nil || c.DeadLetterHandled {
 		t.Errorf("got %+v", c)
 	}
 	for n, most := range map[int]time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 4: 800 * time.Millisecond} {

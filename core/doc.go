@@ -113,4 +113,32 @@
 // errors for [WithStdErr] and counts what overflows. Errors also go to the log.
 //
 // C5 Await drains on SIGTERM and SIGINT. Run does so when its context ends.
+//
+// # Lambda
+//
+// For sources that push: an invocation brings a batch and waits for the answer.
+//
+// B1 One invocation is one micro-batch with its own state. It returns when each of its
+// messages is settled. What comes back for another invocation, or late, settles nothing.
+//
+// B2 Three times in order: until when messages are settled, until when what was emitted is
+// flushed, and the deadline of the invocation itself, or [WithTimeToFlight] if that is
+// shorter. Half a second at most is left to answer, and two seconds more to flush. A hung
+// consumer fails its own messages only.
+//
+// B3 A source that takes partial answers gets exactly the failed messages; where groups
+// are in order, the failed one and the rest of its group. Others fail at the first nack.
+//
+// B4 The process is frozen after the answer. Before it, every value that an emit channel of
+// this process accepted before the last settlement is confirmed by its broker. A value that
+// failed instead fails the invocation, also if it was taken from dlq, unless
+// [WithDeadLetterHandled] says that whoever takes it deals with it. With several invocations
+// at once it fails each that was open when the value was accepted: synchronous sends tell
+// exactly. At the time to flush what is still on its way fails its invocation, and never the
+// next one; dead letters that nobody reads are reported and make room, a tenth of a second
+// after all else is done. An idle channel is not waited for. At most once, what fails fails
+// no invocation. Other kernels of the process are covered: see [Barrier].
+//
+// B5 An empty batch, a message with nothing to read, a foreign shape: success or a clear
+// error at once.
 package swarm

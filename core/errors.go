@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/fogfish/swarm/core/internal/barrier"
 )
 
 // States a program can match by errors.Is.
@@ -19,6 +21,14 @@ var (
 	// ErrDropped: at most once, the value failed and its dead-letter channel was
 	// full.
 	ErrDropped = errors.New("swarm: dropped, dead-letter channel is full")
+
+	// ErrUnconfirmed: an invocation of AWS Lambda has failed, because a value that was
+	// emitted while it ran was not confirmed in its time.
+	ErrUnconfirmed = barrier.ErrUnconfirmed
+
+	// ErrUnread: a value had failed, and nobody took it from its dead-letter channel
+	// before the invocation of AWS Lambda ended that has failed with it.
+	ErrUnread = errors.New("swarm: dead letter was not read in the time of its invocation")
 
 	// ErrFailed is the cause of msg.Fail(nil).
 	ErrFailed = errors.New("swarm: failed without a cause")

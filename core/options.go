@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/fogfish/swarm/core/backoff"
+	"github.com/fogfish/swarm/core/internal/barrier"
 )
 
 // WithSource names the software component that emits: the agent of its messages.
@@ -71,7 +72,9 @@ func WithPollerPool(n int) Option {
 }
 
 // WithTimeToFlight limits how long a consumer may have a message, counted from the
-// hand-over. When it passes the message is nacked and its context ends. Default 1 min.
+// hand-over. When it passes the message is nacked and its context ends. Default 1 min; of
+// an invocation of AWS Lambda, the time that it has. There it counts from the beginning
+// of the invocation, and includes what the answer takes.
 func WithTimeToFlight(d time.Duration) Option {
 	return duration("WithTimeToFlight", d, 1, func(c *Config) *time.Duration { return &c.TimeToFlight })
 }
@@ -144,6 +147,33 @@ func WithPolicyAtLeastOnce(n int) Option {
 	return func(c *Config) error {
 		return c.setPolicy("WithPolicyAtLeastOnce", n, 0)
 	}
+}
+
+// Barrier makes an invocation of AWS Lambda wait until what was emitted while it ran is
+// confirmed, since the process is frozen afterwards: clause B4. All kernels of a process
+// share one: what a listener on one broker causes to be emitted on another counts.
+type Barrier = barrier.Barrier
+
+// NewBarrier makes a barrier of its own, for [WithBarrier].
+func NewBarrier() *Barrier { return barrier.New() }
+
+// WithBarrier takes the kernel out of the barrier that all others share. For tests: each
+// bubble of testing/synctest in which a function is invoked needs its own.
+func WithBarrier(b *Barrier) Option {
+	return func(c *Config) error {
+		if b == nil {
+			return fmt.Errorf("WithBarrier: barrier is nil")
+		}
+		c.Barrier = b
+		return nil
+	}
+}
+
+// WithDeadLetterHandled says that whoever takes a value from a dead-letter channel has
+// dealt with it: it then does not fail the invocation in which it was emitted. Without it
+// any value that failed does, also if it was taken. See clause B4.
+func WithDeadLetterHandled() Option {
+	return func(c *Config) error { c.DeadLetterHandled = true; return nil }
 }
 
 // WithStdErr sends errors that belong to no message the user holds to a channel, in

@@ -196,6 +196,14 @@ type Limits struct {
 	// accepted before it is.
 	GroupBatches bool
 
+	// Whole says that a Runner's source takes one answer for a whole batch. Serve then
+	// returns at the first nack, and releases what is not settled.
+	Whole bool
+
+	// Carry returns attributes that a bag takes from the context of whoever sends it: a
+	// trace. Called for each synchronous send. Default: none.
+	Carry func(context.Context) map[string]string
+
 	// Wait is how long Receive itself waits for a message. Zero: it answers at
 	// once, and the kernel pauses after an empty answer.
 	Wait time.Duration
@@ -209,9 +217,10 @@ type Extender interface {
 }
 
 // Serve processes one batch and returns its settlements, in the order of bags, when
-// each message is settled or ctx is about to end. It is safe for concurrent use.
-// The bags belong to the kernel until Serve returns. An error says that the batch
-// as a whole failed, also if each of its settlements is an Ack.
+// each message is settled and what was emitted meanwhile is confirmed, or a little before
+// the deadline of ctx: messages that are not settled by then are nacked. It is safe for
+// concurrent use. The bags belong to the kernel until Serve returns. An error says that
+// the batch as a whole failed, also if each of its settlements is an Ack.
 type Serve func(ctx context.Context, bags []Bag) ([]Settlement, error)
 
 // Runner is a source that pushes: it calls instead of being asked. It takes the

@@ -3,7 +3,6 @@ package emit
 import (
 	"errors"
 	"runtime"
-	"slices"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -28,9 +27,12 @@ type lane[T any] struct {
 	free     []int
 	inflight int
 	ready    []*kernel.Entry // accepted, to be sent together
-	failed   []T             // waiting for dlq
+	failed   []deadLetter[T] // waiting for dlq
 	lost     []T             // given up by the kernel
 	refused  int             // since the last report
+
+	accepted uint64 // values so far: the number of the last one
+	marks    []mark // of invocations that wait for this lane
 
 	waiting *time.Timer // dlq is not read
 	warned  bool
@@ -39,6 +41,21 @@ type lane[T any] struct {
 type slot[T any] struct {
 	entry *kernel.Entry
 	value T
+	stamp
+}
+
+// stamp tells when a value was accepted: its number in the lane, and the time of the
+// process in invocations. The zero stamp is of a free slot, or of a value that nobody
+// waits for any more.
+type stamp struct {
+	number uint64
+	at     int64
+}
+
+type deadLetter[T any] struct {
+	value T
+	err   error
+	stamp
 }
 
 func start[T any](q Emitter, f format[T]) (chan<- T, <-chan T) {
@@ -101,6 +118,8 @@ func (l *lane[T]) accept() {
 			l.deadLettered()
 		case <-l.impatient():
 			l.complain()
+		case <-l.out.Marked():
+			l.mark()
 		case <-l.out.Refusing():
 			return
 		}
@@ -159,6 +178,8 @@ func (l *lane[T]) flush(left int) int {
 			l.deadLettered()
 		case <-l.impatient():
 			l.complain()
+		case <-l.out.Marked():
+			l.mark()
 		case <-l.out.Severed():
 			return left
 		}
@@ -180,14 +201,25 @@ func (l *lane[T]) giveUp(left int) (undelivered int) {
 		}
 		l.lost = append(l.lost, v)
 	}
-	for _, v := range slices.Concat(l.failed, l.lost) {
+	var values []T
+	for _, letter := range l.failed {
+		values = append(values, letter.value)
+	}
+	for _, v := range append(values, l.lost...) {
 		select {
 		case l.dlq <- v:
 		default:
 			undelivered++
 		}
 	}
+	if len(l.lost) > 0 {
+		l.out.Spoil(l.out.Now(), swarm.ErrUndelivered)
+	}
 	l.failed = nil
+	for _, m := range l.marks {
+		m.Resolved()
+	}
+	l.marks = nil
 	return undelivered
 }
 
@@ -216,6 +248,7 @@ func (l *lane[T]) refuse() {
 
 func (l *lane[T]) refuseOne(v T) {
 	l.refused++
+	l.out.Spoil(l.out.Now(), swarm.ErrClosed)
 	l.tell(v, swarm.ErrClosed)
 }
 
@@ -238,13 +271,15 @@ func (l *lane[T]) take(v T) {
 	}
 	s := &l.slots[l.free[n-1]]
 	l.out.Fill(s.entry)
+	l.accepted++
+	now := stamp{l.accepted, l.out.Now()}
 	if err := l.encode(v, &s.entry.Bag); err != nil {
-		l.fail(v, l.out.Fail(s.entry, err))
+		l.fail(deadLetter[T]{v, l.out.Fail(s.entry, err), now})
 		return
 	}
 	l.free = l.free[:n-1]
 	l.inflight++
-	s.value = v
+	s.value, s.stamp = v, now
 	l.ready = append(l.ready, s.entry)
 }
 
@@ -265,13 +300,14 @@ func (l *lane[T]) replied(e *kernel.Entry) {
 			more = false
 		}
 	}
+	l.answerMarks()
 }
 
 func (l *lane[T]) conclude(e *kernel.Entry) {
 	var zero T
 	s := &l.slots[e.Slot]
-	v := s.value
-	s.value = zero
+	v, accepted := s.value, s.stamp
+	s.value, s.stamp = zero, stamp{}
 	l.free = append(l.free, e.Slot)
 	l.inflight--
 	switch err := e.Err(); {
@@ -279,19 +315,22 @@ func (l *lane[T]) conclude(e *kernel.Entry) {
 	case errors.Is(err, swarm.ErrUndelivered):
 		l.lost = append(l.lost, v)
 	default:
-		l.fail(v, l.out.Fail(e, err))
+		l.fail(deadLetter[T]{v, l.out.Fail(e, err), accepted})
 	}
 }
 
 // fail puts a value on its way to dlq. At most once does not wait for room there.
-func (l *lane[T]) fail(v T, err error) {
-	l.tell(v, err)
+func (l *lane[T]) fail(letter deadLetter[T]) {
+	l.tell(letter.value, letter.err)
+	if !l.cfg.DeadLetterHandled {
+		l.out.Spoil(letter.at, letter.err)
+	}
 	if !l.cfg.AtMostOnce {
-		l.failed = append(l.failed, v)
+		l.failed = append(l.failed, letter)
 		return
 	}
 	select {
-	case l.dlq <- v:
+	case l.dlq <- letter.value:
 	default:
 		l.out.Report(&swarm.CountError{Category: l.category, Count: 1, Err: swarm.ErrDropped})
 	}
@@ -312,13 +351,18 @@ func (l *lane[T]) deadLetter() (dlq chan<- T, head T) {
 	if len(l.failed) == 0 {
 		return nil, head
 	}
-	return l.dlq, l.failed[0]
+	return l.dlq, l.failed[0].value
 }
 
 func (l *lane[T]) deadLettered() {
-	var zero T
-	l.failed[0] = zero
+	l.failed[0] = deadLetter[T]{}
 	l.failed = l.failed[1:]
+	l.patient()
+	l.answerMarks()
+}
+
+// patient begins the wait for dlq anew.
+func (l *lane[T]) patient() {
 	if l.waiting != nil {
 		l.waiting.Stop()
 		l.waiting = nil

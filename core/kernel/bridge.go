@@ -2,14 +2,58 @@ package kernel
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"time"
 
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/driver"
 )
 
-// serve processes a batch that was pushed: it is the [driver.Serve] of runners. The
-// batch has its own state, so that what comes back late settles nothing else. At most
-// once it is acknowledged by the hand-over: the answer does not wait for consumers.
+// invocation is one batch that was pushed, with its own state: what comes back late
+// settles nothing else. Its times are in order: messages are settled, what they caused to
+// be emitted is flushed, the source has its answer.
+type invocation struct {
+	settle time.Time
+	flush  time.Time
+
+	served chan struct{} // closed: each of its messages is settled
+	once   sync.Once
+	failed chan struct{} // closed: one of them was nacked; nil: that does not matter
+}
+
+// begin divides the time of an invocation, which ends at the deadline of ctx or with
+// TimeToFlight.
+func (e *Engine) begin(ctx context.Context, now time.Time) *invocation {
+	call := &invocation{served: make(chan struct{})}
+	if e.limits.Whole {
+		call.failed = make(chan struct{})
+	}
+	end, ok := ctx.Deadline()
+	if flight := e.flight; flight > 0 || !ok {
+		if flight == 0 {
+			flight = e.cfg.TimeToFlight
+		}
+		if at := now.Add(flight); !ok || at.Before(end) {
+			end = at
+		}
+	}
+	total := max(0, end.Sub(now))
+	answer := min(total/5, 500*time.Millisecond, max(total/20, 50*time.Millisecond))
+	flush := min(total/4, 2*time.Second, max(total/10, 200*time.Millisecond))
+	call.flush = end.Add(-answer)
+	call.settle = call.flush.Add(-flush)
+	return call
+}
+
+func (c *invocation) nacked() {
+	if c.failed != nil {
+		c.once.Do(func() { close(c.failed) })
+	}
+}
+
+// serve processes a batch that was pushed: it is the [driver.Serve] of runners. At most
+// once a message is acknowledged by the hand-over: the answer does not wait for consumers.
 func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlement, error) {
 	if len(bags) == 0 {
 		return nil, nil
@@ -17,20 +61,39 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 	if e.isClosing() {
 		return nil, swarm.ErrClosed
 	}
-	b := e.newBatch(ctx, bags, e.cfg.AtMostOnce)
-	b.served = make(chan struct{})
+	emitted := e.cfg.Barrier.Begin()
+	defer emitted.End()
+	call := e.begin(ctx, time.Now())
+	base, cancel := context.WithDeadlineCause(ctx, call.settle, swarm.ErrTimeToFlight)
+	defer cancel()
+
+	of := base
+	if e.cfg.AtMostOnce {
+		of = context.WithoutCancel(ctx) // consumers go on after the answer
+	}
+	b := e.newBatch(of, bags, e.cfg.AtMostOnce)
+	b.call = call
 	e.take(b)
 	select {
-	case <-b.served:
-	case <-ctx.Done():
+	case <-call.served:
+	case <-call.failed:
 		for i := range b.deliveries {
-			b.deliveries[i].fail("expire", context.Cause(ctx))
+			b.deliveries[i].settle(driver.Release, 0, errAbandoned)
 		}
-		<-b.served
+	case <-base.Done():
+		for i := range b.deliveries {
+			b.deliveries[i].fail("expire", context.Cause(base))
+		}
 	}
+	<-call.served
+
+	err := emitted.Flush(ctx, call.flush)
 	out := make([]driver.Settlement, len(b.deliveries))
 	for i := range b.deliveries {
 		out[i] = b.deliveries[i].entry.verdict
 	}
-	return out, nil
+	return out, err
 }
+
+// errAbandoned is why a message was given back with the others of its invocation.
+var errAbandoned = errors.New("swarm: another message of the invocation failed")

@@ -48,7 +48,7 @@ func (d *Delivery) Deadline() (time.Time, bool) {
 	defer d.mu.Unlock()
 	if d.due.IsZero() {
 		// A consumer that asks has the message: it is being handed over right now.
-		return time.Now().Add(d.batch.engine.cfg.TimeToFlight), true
+		return d.batch.due(time.Now()), true
 	}
 	return d.due, true
 }
@@ -187,10 +187,10 @@ type batch struct {
 	deliveries []Delivery
 	one        [1]Delivery // saves an allocation for the batch of one
 	pending    atomic.Int32
-	held       []bool        // which deliveries wait behind their group; nil: none
-	acked      bool          // at most once: the broker need not be told
-	poller     *poller       // waits for it, or
-	served     chan struct{} // is closed when it is complete: the caller settles
+	held       []bool      // which deliveries wait behind their group; nil: none
+	acked      bool        // at most once: the broker need not be told
+	poller     *poller     // waits for it, or
+	call       *invocation // answers for it
 
 	// Of the keeper.
 	prev, next *batch
@@ -269,6 +269,9 @@ func (b *batch) settled(d *Delivery, extending bool) {
 			d.rest.settle(driver.Release, 0, fmt.Errorf("behind a failed message of its group: %w", d.entry.verdict.Err))
 		}
 	}
+	if b.call != nil && d.entry.verdict.Outcome == driver.Nack {
+		b.call.nacked()
+	}
 	last := b.pending.Add(-1) == 0
 	if !extending {
 		// An extension in flight would undo the settlement: it is pushed when the
@@ -279,17 +282,25 @@ func (b *batch) settled(d *Delivery, extending bool) {
 		return
 	}
 	b.engine.keeper.remove(b)
-	if b.served != nil {
-		close(b.served)
+	if b.call != nil {
+		close(b.call.served)
 	} else {
 		b.poller.completed()
 	}
 }
 
+// due is when a message that is handed over now has to be settled.
+func (b *batch) due(now time.Time) time.Time {
+	if b.call != nil {
+		return b.call.settle
+	}
+	return now.Add(b.engine.cfg.TimeToFlight)
+}
+
 // push tells the broker, unless it is told by the answer of an invocation, was told
 // before the hand-over, or has given the message to somebody else.
 func (b *batch) push(d *Delivery, last bool) {
-	if b.served != nil || b.acked || d.mute {
+	if b.call != nil || b.acked || d.mute {
 		return
 	}
 	b.engine.settler.push(last || d.entry.verdict.Outcome != driver.Ack, false, &d.entry)

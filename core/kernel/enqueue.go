@@ -17,6 +17,7 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 	fail := func(x *entry, err error) error {
 		return &swarm.EmitError{Category: bag.Category, ID: bag.ID, Attempts: x.attempts, Err: err}
 	}
+	e.carry(ctx, bag)
 	done := make(chan struct{})
 	x := &entry{bag: bag, done: func(*entry) { close(done) }}
 	if err := e.admit(x); err != nil {
@@ -38,6 +39,21 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 		return fail(x, x.err)
 	}
 	return nil
+}
+
+// carry gives a bag what its broker takes from the context of a sender.
+func (e *Engine) carry(ctx context.Context, bag *driver.Bag) {
+	if e.limits.Carry == nil {
+		return
+	}
+	for name, value := range e.limits.Carry(ctx) {
+		if _, own := bag.Attrs[name]; !own {
+			if bag.Attrs == nil {
+				bag.Attrs = map[string]string{}
+			}
+			bag.Attrs[name] = value
+		}
+	}
 }
 
 // newBag makes a bag for a synchronous caller.

@@ -117,7 +117,7 @@ func (in *Inlet) Handed(d *Delivery) {
 		d.settle(driver.Ack, 0, nil)
 		return
 	}
-	due := time.Now().Add(in.engine.cfg.TimeToFlight)
+	due := d.batch.due(time.Now())
 	d.mu.Lock()
 	d.handed = true
 	d.due = due

@@ -28,6 +28,7 @@ type Engine struct {
 	runner   driver.Runner // takes precedence
 	limits   driver.Limits
 	share    int           // messages of a category in the hands of consumers
+	flight   time.Duration // TimeToFlight of an invocation; 0: until its own deadline
 	pause    time.Duration // after an empty receive
 	prefix   string
 	sequence atomic.Uint64
@@ -189,6 +190,10 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 		e.limits.Requests = 16
 	}
 	e.share = cfg.PollerPool * e.limits.Entries
+	e.flight = cfg.TimeToFlight
+	if cfg.TimeToFlight == 0 {
+		e.cfg.TimeToFlight = time.Minute
+	}
 	if e.pause = cfg.PollFrequency; e.pause < 0 {
 		e.pause = idlePause
 		if e.limits.Wait > 0 {
@@ -216,6 +221,9 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 	e.receiver, _ = source.(driver.Receiver)
 	e.runner, _ = source.(driver.Runner)
 	e.keeper.extender, _ = source.(driver.Extender)
+	if e.runner != nil {
+		e.share = maxEntries // a batch is what the source has made it
+	}
 	if e.receiver == nil && e.runner == nil {
 		return nil, fmt.Errorf("swarm: driver %T neither receives nor runs", source)
 	}

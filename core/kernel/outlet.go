@@ -1,10 +1,12 @@
 package kernel
 
 import (
+	"sync"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/driver"
+	"github.com/fogfish/swarm/core/internal/barrier"
 )
 
 // Outlet is the engine's end of an emit lane. Package emit has the other end, the
@@ -17,6 +19,50 @@ type Outlet struct {
 	replies  chan *Entry // capacity window: an answer never waits for the lane
 	ids      idBlock
 	entries  []*entry
+
+	marked chan struct{} // capacity 1: there are marks
+	mu     sync.Mutex
+	marks  []*Mark
+}
+
+// Mark is the question of an invocation to a lane: see [Outlet.Marks].
+type Mark = barrier.Mark
+
+// Now is the time of the process in invocations, see [Outlet.Spoil].
+func (o *Outlet) Now() int64 { return o.engine.cfg.Barrier.Now() }
+
+// Spoil fails the invocations that were open when a value was accepted: it is not
+// delivered.
+func (o *Outlet) Spoil(accepted int64, err error) {
+	if !o.engine.cfg.AtMostOnce {
+		o.engine.cfg.Barrier.Fail(accepted, err)
+	}
+}
+
+// Mark is for the barrier.
+func (o *Outlet) Mark(m *Mark) {
+	o.mu.Lock()
+	o.marks = append(o.marks, m)
+	o.mu.Unlock()
+	select {
+	case o.marked <- struct{}{}:
+	default:
+	}
+}
+
+// Marked tells that Marks has something.
+func (o *Outlet) Marked() <-chan struct{} { return o.marked }
+
+// Marks takes the questions of invocations that are about to end: when is what the lane
+// has accepted so far, its buffer included, confirmed or failed, and when was each dead
+// letter of it taken? The lane answers by the methods of the mark. One that has expired
+// comes again: the lane then gives up its dead letters, and answers.
+func (o *Outlet) Marks() []*Mark {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	marks := o.marks
+	o.marks = nil
+	return marks
 }
 
 // Entry carries one value of a lane. The lane owns it, except between Send and the
@@ -97,6 +143,10 @@ func (o *Outlet) Ended(undelivered int) {
 		o.engine.undelivered.Add(int64(undelivered))
 		o.Report(&swarm.CountError{Category: o.category, Count: undelivered, Err: swarm.ErrUndelivered})
 	}
+	o.engine.cfg.Barrier.Leave(o)
+	for _, m := range o.Marks() {
+		m.Resolved()
+	}
 	o.engine.outletsOpen.add(-1)
 }
 
@@ -125,5 +175,7 @@ func (e *Engine) outlet(category string, window int) *Outlet {
 	defer e.mu.Unlock()
 	e.flushing.add(1)
 	e.outletsOpen.add(1)
-	return &Outlet{engine: e, category: category, window: window, replies: make(chan *Entry, window)}
+	o := &Outlet{engine: e, category: category, window: window, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
+	e.cfg.Barrier.Join(o)
+	return o
 }

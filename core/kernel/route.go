@@ -62,7 +62,7 @@ func (e *Engine) route(d *Delivery) {
 		d.settle(driver.Ack, 0, nil)
 	case d.bag.Err != nil:
 		d.fail("decode", d.bag.Err)
-	case in != nil && e.cfg.AtMostOnce && !d.batch.acked && d.batch.served == nil:
+	case in != nil && e.cfg.AtMostOnce && !d.batch.acked && d.batch.call == nil:
 		// Bound since it was received. Next time it is acknowledged first.
 		d.settle(driver.Release, 0, nil)
 	case in != nil && in.push(d):

@@ -1,0 +1,80 @@
+package emit
+
+import (
+	"slices"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/kernel"
+)
+
+// mark is the question of an invocation that is about to end, see [kernel.Outlet.Marks]:
+// what became of the values up to a number?
+type mark struct {
+	*kernel.Mark
+	upTo uint64
+}
+
+// mark takes questions. What is in the buffer was accepted.
+func (l *lane[T]) mark() {
+	for _, m := range l.out.Marks() {
+		if m.Expired() {
+			l.giveUpTo(m)
+			continue
+		}
+		l.marks = append(l.marks, mark{m, l.accepted + uint64(len(l.enq))})
+	}
+	l.answerMarks()
+}
+
+// answerMarks answers the questions that can be answered.
+func (l *lane[T]) answerMarks() {
+	if len(l.marks) == 0 {
+		return
+	}
+	l.marks = slices.DeleteFunc(l.marks, func(m mark) bool {
+		if l.accepted < m.upTo && !l.closed || l.carries(m.upTo) {
+			return false
+		}
+		if slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool { return f.number <= m.upTo }) {
+			m.Confirmed(l.cfg.DeadLetterHandled)
+			return false
+		}
+		m.Resolved()
+		return true
+	})
+}
+
+// carries reports that a value up to that number is on its way.
+func (l *lane[T]) carries(upTo uint64) bool {
+	return slices.ContainsFunc(l.slots, func(s slot[T]) bool { return s.number > 0 && s.number <= upTo })
+}
+
+// giveUpTo ends the wait of an invocation whose time is over. Values that are still on
+// their way fail it, and nobody waits for them again; dead letters that nobody has read are
+// reported, and make room.
+func (l *lane[T]) giveUpTo(expired *kernel.Mark) {
+	i := slices.IndexFunc(l.marks, func(m mark) bool { return m.Mark == expired })
+	if i < 0 {
+		return // it was answered meanwhile
+	}
+	upTo := l.marks[i].upTo
+	for i := range l.slots {
+		if s := &l.slots[i]; s.number > 0 && s.number <= upTo {
+			l.out.Spoil(s.at, swarm.ErrUnconfirmed)
+			s.number = 0
+		}
+	}
+	before := len(l.failed)
+	l.failed = slices.DeleteFunc(l.failed, func(f deadLetter[T]) bool {
+		if f.number <= upTo {
+			l.out.Spoil(f.at, f.err)
+		}
+		return f.number <= upTo
+	})
+	if unread := before - len(l.failed); unread > 0 {
+		l.patient()
+		l.out.Report(&swarm.CountError{Category: l.category, Count: unread, Err: swarm.ErrUnread})
+	}
+	l.marks = slices.Delete(l.marks, i, i+1)
+	expired.Resolved()
+}

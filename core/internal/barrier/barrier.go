@@ -1,0 +1,231 @@
+// Package barrier makes an invocation wait for what was emitted while it ran. A process
+// that is frozen when its handler returns (AWS Lambda) loses what is still on its way.
+//
+// Emit lanes join a barrier; invocations begin and end. A lane pays for it when it is
+// marked: it alone knows what it has accepted, so the barrier asks, and counts nothing.
+package barrier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Grace is how long an invocation that is about to fail waits for its dead letters to be
+// read, and lanes may take to answer at its deadline.
+const Grace = 100 * time.Millisecond
+
+// Barrier knows the lanes and the open invocations of a process.
+type Barrier struct {
+	clock atomic.Int64 // how many invocations have begun
+
+	mu    sync.Mutex
+	lanes map[Lane]struct{}
+	open  map[*Invocation]struct{}
+}
+
+// Lane is an emit channel.
+type Lane interface {
+	// Mark asks the lane to say when what it has accepted so far is done: see [Mark].
+	// It is called again when the mark expires. It must not block.
+	Mark(*Mark)
+}
+
+// New makes a barrier.
+func New() *Barrier {
+	return &Barrier{lanes: map[Lane]struct{}{}, open: map[*Invocation]struct{}{}}
+}
+
+// Join adds a lane.
+func (b *Barrier) Join(l Lane) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lanes[l] = struct{}{}
+}
+
+// Leave removes a lane: it gets no new marks.
+func (b *Barrier) Leave(l Lane) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.lanes, l)
+}
+
+// Now is the time at which a lane accepts a value, in invocations.
+func (b *Barrier) Now() int64 { return b.clock.Load() }
+
+// Fail fails the invocations that were open when a value was accepted, and still are.
+func (b *Barrier) Fail(accepted int64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for inv := range b.open {
+		if inv.began <= accepted && inv.err == nil {
+			inv.err = err
+		}
+	}
+}
+
+// Invocation is one call of the handler of a function.
+type Invocation struct {
+	barrier *Barrier
+	began   int64
+	err     error // guarded by Barrier.mu
+}
+
+// Begin opens an invocation. It must End.
+func (b *Barrier) Begin() *Invocation {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	inv := &Invocation{barrier: b, began: b.clock.Add(1)}
+	b.open[inv] = struct{}{}
+	return inv
+}
+
+// End closes the invocation: nothing fails it any more.
+func (inv *Invocation) End() {
+	inv.barrier.mu.Lock()
+	defer inv.barrier.mu.Unlock()
+	delete(inv.barrier.open, inv)
+}
+
+// Flush waits until all that any lane has accepted so far is confirmed or has failed, but
+// no longer than ctx, nor than the deadline. It returns why a value of this invocation
+// failed or was not confirmed in time. Idle lanes answer at once.
+func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
+	b := inv.barrier
+	b.mu.Lock()
+	if len(b.lanes) == 0 {
+		defer b.mu.Unlock()
+		return inv.err
+	}
+	f := &flush{wake: make(chan struct{}, 1)}
+	for l := range b.lanes {
+		m := &Mark{flush: f, lane: l}
+		f.marks = append(f.marks, m)
+	}
+	f.unconfirmed, f.unresolved = len(f.marks), len(f.marks)
+	for _, m := range f.marks {
+		m.lane.Mark(m)
+	}
+	b.mu.Unlock()
+
+	ctx, cut := context.WithDeadline(ctx, deadline)
+	defer cut()
+	f.wait(ctx, func() bool { return f.unconfirmed == 0 })
+	grace, cancel := context.WithTimeout(ctx, Grace)
+	defer cancel()
+	f.wait(grace, func() bool { return f.unresolved == 0 })
+	f.wait(ctx, func() bool { return f.patient == 0 })
+
+	// What is left is given up.
+	f.mu.Lock()
+	left := make([]*Mark, 0, len(f.marks))
+	for _, m := range f.marks {
+		if !m.resolved {
+			m.expired = true
+			left = append(left, m)
+		}
+	}
+	f.mu.Unlock()
+	for _, m := range left {
+		m.lane.Mark(m)
+	}
+	last, cancelLast := context.WithTimeout(context.Background(), Grace)
+	defer cancelLast()
+	f.wait(last, func() bool { return f.unresolved == 0 })
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if inv.err == nil && f.unresolved > 0 {
+		inv.err = fmt.Errorf("%d channels do not say what became of their values: %w", f.unresolved, ErrUnconfirmed)
+	}
+	return inv.err
+}
+
+// ErrUnconfirmed fails an invocation whose time was up.
+var ErrUnconfirmed = errors.New("swarm: emitted and not confirmed in the time of the invocation")
+
+// flush is one Flush.
+type flush struct {
+	wake chan struct{} // capacity 1
+
+	mu                               sync.Mutex
+	marks                            []*Mark
+	unconfirmed, unresolved, patient int
+}
+
+func (f *flush) wait(ctx context.Context, done func() bool) {
+	for {
+		f.mu.Lock()
+		ok := done()
+		f.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-f.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Mark is the question of one Flush to one lane. The lane answers Confirmed when each value
+// it had accepted is confirmed or has failed, and Resolved when no dead letter of them
+// waits to be read either. When the mark has Expired it gives up what is left, and answers
+// Resolved.
+type Mark struct {
+	flush *flush
+	lane  Lane
+
+	confirmed, resolved, expired, patient bool // guarded by flush.mu
+}
+
+// Confirmed notes that nothing is on its way. Dead letters that wait are patient if taking
+// them is what settles them.
+func (m *Mark) Confirmed(patient bool) {
+	m.change(func(f *flush) {
+		if !m.confirmed {
+			m.confirmed = true
+			f.unconfirmed--
+			if m.patient = patient && !m.resolved; m.patient {
+				f.patient++
+			}
+		}
+	})
+}
+
+// Resolved notes that nothing is left.
+func (m *Mark) Resolved() {
+	m.Confirmed(false)
+	m.change(func(f *flush) {
+		if !m.resolved {
+			m.resolved = true
+			f.unresolved--
+			if m.patient {
+				f.patient--
+			}
+		}
+	})
+}
+
+// Expired reports that the time of the mark is over.
+func (m *Mark) Expired() bool {
+	m.flush.mu.Lock()
+	defer m.flush.mu.Unlock()
+	return m.expired
+}
+
+func (m *Mark) change(f func(*flush)) {
+	m.flush.mu.Lock()
+	f(m.flush)
+	m.flush.mu.Unlock()
+	select {
+	case m.flush.wake <- struct{}{}:
+	default:
+	}
+}
