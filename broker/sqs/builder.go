@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/fogfish/swarm/broker/internal/awskit"
+	"github.com/fogfish/swarm/broker/internal/lambdakit"
 	"github.com/fogfish/swarm/broker/internal/wire"
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/kernel"
@@ -31,8 +32,11 @@ const (
 // Builder collects options and builds a kernel K on a queue. Its methods change and
 // return the builder itself. It is not safe for concurrent use.
 type Builder[K any] struct {
-	make func(*queue, []swarm.Option) (K, error)
+	make func(built, []swarm.Option) (K, error)
 	opts awskit.Options
+	mode lambdakit.Mode
+
+	emits, listens bool
 
 	client                  SQS
 	batch                   int
@@ -42,29 +46,44 @@ type Builder[K any] struct {
 	envelopes               []wire.Envelope
 }
 
+// built is what Build makes a kernel of.
+type built struct {
+	*queue
+	function *function // nil: this is no function, or it only sends
+}
+
 // Emitter builds a kernel that sends to a queue.
 func Emitter() *Builder[*kernel.Emitter] {
-	return newBuilder(func(q *queue, opts []swarm.Option) (*kernel.Emitter, error) {
-		return kernel.NewEmitter(q, opts...)
+	return newBuilder(true, false, func(b built, opts []swarm.Option) (*kernel.Emitter, error) {
+		return kernel.NewEmitter(b.queue, opts...)
 	}, EnvTarget)
 }
 
 // Listener builds a kernel that receives from a queue.
 func Listener() *Builder[*kernel.Listener] {
-	return newBuilder(func(q *queue, opts []swarm.Option) (*kernel.Listener, error) {
-		return kernel.NewListener(q, opts...)
+	return newBuilder(false, true, func(b built, opts []swarm.Option) (*kernel.Listener, error) {
+		if b.function != nil {
+			return kernel.NewListener(b.function, opts...)
+		}
+		return kernel.NewListener(b.queue, opts...)
 	}, EnvSource)
 }
 
 // Endpoint builds a kernel that does both.
 func Endpoint() *Builder[*kernel.Endpoint] {
-	return newBuilder(func(q *queue, opts []swarm.Option) (*kernel.Endpoint, error) {
-		return kernel.NewEndpoint(q, opts...)
+	return newBuilder(true, true, func(b built, opts []swarm.Option) (*kernel.Endpoint, error) {
+		if b.function != nil {
+			return kernel.NewEndpoint(b.function, opts...)
+		}
+		return kernel.NewEndpoint(b.queue, opts...)
 	}, EnvSource, EnvTarget)
 }
 
-func newBuilder[K any](make func(*queue, []swarm.Option) (K, error), env ...string) *Builder[K] {
-	return &Builder[K]{make: make, opts: awskit.Options{Broker: "sqs", Env: env}, batch: awskit.MaxEntries, wait: 20 * time.Second}
+func newBuilder[K any](emits, listens bool, make func(built, []swarm.Option) (K, error), env ...string) *Builder[K] {
+	return &Builder[K]{
+		make: make, emits: emits, listens: listens,
+		opts: awskit.Options{Broker: "sqs", Env: env}, batch: awskit.MaxEntries, wait: 20 * time.Second,
+	}
 }
 
 // WithKernel adds options of the kernel.
@@ -169,8 +188,15 @@ func (b *Builder[K]) WithService(client SQS) *Builder[K] {
 func (b *Builder[K]) WithConfig(cfg aws.Config) *Builder[K] { b.opts.AWS = &cfg; return b }
 
 // WithLazy makes Build ask nothing of AWS. The queue is looked up by the first
-// request; its limits are the defaults of SQS.
+// request; its limits are the defaults of SQS. In a function of Lambda it is always so.
 func (b *Builder[K]) WithLazy() *Builder[K] { b.opts.Lazy = true; return b }
+
+// WithLambda makes a listener or endpoint serve invocations of AWS Lambda, whatever the
+// environment says. The default is to do so where AWS_LAMBDA_RUNTIME_API is set.
+func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; return b }
+
+// WithPoller makes it ask the queue for messages, also in a function of AWS Lambda.
+func (b *Builder[K]) WithPoller() *Builder[K] { b.mode = lambdakit.Service; return b }
 
 func whole(d time.Duration) bool { return d%time.Second == 0 }
 
@@ -178,6 +204,9 @@ func whole(d time.Duration) bool { return d%time.Second == 0 }
 // from the environment: [EnvSource], [EnvTarget]. It looks the queue up, within
 // NetworkTimeout, and fails with an error that names queue, region and cause. A
 // queue whose attributes may not be read is a warning: the defaults of SQS then hold.
+//
+// In a function of Lambda it asks nothing, and a listener needs no name: the event source
+// mapping says what comes.
 func (b *Builder[K]) Build(name string) (k K, err error) {
 	q, opts, err := b.driver(name)
 	if err != nil {
@@ -186,36 +215,55 @@ func (b *Builder[K]) Build(name string) (k K, err error) {
 	return b.make(q, opts)
 }
 
-func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
+func (b *Builder[K]) driver(name string) (built, []swarm.Option, error) {
 	cfg, err := b.opts.Config()
 	if err != nil {
-		return nil, nil, err
+		return built{}, nil, err
 	}
-	if name, err = b.opts.Name(name, "queue"); err != nil {
-		return nil, nil, err
+	lambda := b.listens && b.mode.Lambda()
+	mapped := lambda && !b.emits // the name is only good for messages
+	name, err = b.opts.Name(name, "queue")
+	if err != nil && !mapped {
+		return built{}, nil, err
 	}
-	ref, err := parse(name)
+	var ref reference
+	if name != "" {
+		if ref, err = parse(name); err != nil {
+			return built{}, nil, err
+		}
+	}
+	q, err := b.queue(ref, cfg, lambda || lambdakit.Here(), mapped)
 	if err != nil {
-		return nil, nil, err
+		return built{}, nil, err
 	}
+	out := built{queue: q}
+	if lambda {
+		out.function = newFunction(q, b.emits, cfg.Logger)
+	}
+	return out, b.opts.Kernel, nil
+}
+
+// queue makes the driver. A lazy one asks nothing; one that is only mapped needs no client
+// but for RetryAfter.
+func (b *Builder[K]) queue(ref reference, cfg swarm.Config, lazy, mapped bool) (*queue, error) {
 	fifo := strings.HasSuffix(ref.name, ".fifo")
 	switch {
 	case fifo && b.delay > 0:
-		return nil, nil, fmt.Errorf("sqs: WithDelay(%s): FIFO queue %s takes no delay of a message", b.delay, ref.name)
+		return nil, fmt.Errorf("sqs: WithDelay(%s): FIFO queue %s takes no delay of a message", b.delay, ref.name)
 	case fifo && b.fairQ:
-		return nil, nil, fmt.Errorf("sqs: WithFairQueue: %s is a FIFO queue", ref.name)
+		return nil, fmt.Errorf("sqs: WithFairQueue: %s is a FIFO queue", ref.name)
 	case !fifo && b.groupBatching:
-		return nil, nil, fmt.Errorf("sqs: WithGroupBatching: %s is not a FIFO queue", ref.name)
+		return nil, fmt.Errorf("sqs: WithGroupBatching: %s is not a FIFO queue", ref.name)
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
 	defer cancel()
 	client, region, err := b.service(ctx, ref.region, cfg.PollerPool)
-	if err != nil {
-		return nil, nil, fmt.Errorf("sqs: queue %s: %w", ref.name, err)
+	if err != nil && !mapped {
+		return nil, fmt.Errorf("sqs: queue %s: %w", ref.name, err)
 	}
 	if ref.region != "" && region != "" && ref.region != region {
-		return nil, nil, fmt.Errorf("sqs: queue %s is in region %s, the client in %s", ref.name, ref.region, region)
+		return nil, fmt.Errorf("sqs: queue %s is in region %s, the client in %s", ref.name, ref.region, region)
 	}
 	q := &queue{
 		client:     client,
@@ -236,15 +284,15 @@ func (b *Builder[K]) driver(name string) (*queue, []swarm.Option, error) {
 	if q.wait == 0 {
 		q.longest = 20 * time.Second // the queue's to say, and not known yet
 	}
-	if !b.opts.Lazy {
+	if !b.opts.Lazy && !lazy {
 		if err := q.describe(ctx, cfg.Logger); err != nil {
-			return nil, nil, fmt.Errorf("sqs: queue %s in region %s: %w", ref.name, region, err)
+			return nil, fmt.Errorf("sqs: queue %s in region %s: %w", ref.name, region, err)
 		}
 	}
 	if q.visibility == 0 {
 		q.visibility = 30 * time.Second // unknown, or zero: there is no work without a lease
 	}
-	return q, b.opts.Kernel, nil
+	return q, nil
 }
 
 // service is the client, and the region if it is known.

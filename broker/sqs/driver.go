@@ -63,6 +63,7 @@ func (q *queue) Limits() driver.Limits {
 		Check:        q.check,
 		Ordered:      q.fifo,
 		GroupBatches: q.groups,
+		Carry:        wire.Carry,
 		Wait:         max(q.wait, q.longest),
 	}
 }

@@ -3,6 +3,9 @@ package sqs
 import (
 	"io"
 
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
@@ -12,5 +15,25 @@ func Connect(name string, b *Builder[*kernel.Endpoint]) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q, nil
+	return q.queue, nil
+}
+
+// Function builds a listener in Lambda mode, whose invocations the test makes by what
+// invoke is given once it runs.
+func Function(name string, b *Builder[*kernel.Listener], invoke chan<- lambda.Handler) (*kernel.Listener, error) {
+	built, opts, err := b.WithLambda().driver(name)
+	if err != nil {
+		return nil, err
+	}
+	built.function.Start = func(h lambda.Handler) { invoke <- h }
+	return b.make(built, opts)
+}
+
+// Open reads an event as a function does.
+func Open(b *Builder[*kernel.Listener], payload []byte) ([]driver.Bag, error) {
+	built, _, err := b.WithLambda().driver("")
+	if err != nil {
+		return nil, err
+	}
+	return built.function.receive(payload)
 }

@@ -28,6 +28,7 @@ type stub struct {
 
 	// fault decides over the n-th request of an operation, n = 1, 2 ….
 	fault func(op string, n int) fault
+	watch func(op string, in map[string]any) // optional
 
 	mu       sync.Mutex
 	requests map[string]int
@@ -128,6 +129,9 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests[op]++
 	n := s.requests[op]
 	s.mu.Unlock()
+	if s.watch != nil {
+		s.watch(op, in)
+	}
 	var f fault
 	if s.fault != nil {
 		f = s.fault(op, n)

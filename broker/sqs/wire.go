@@ -59,48 +59,57 @@ func (q *queue) check(bag *driver.Bag) error {
 // decode makes a bag of a message, which may be anybody's: attributes that are
 // missing, or of another type, are as if they were not there.
 func (q *queue) decode(m *types.Message, since time.Time) driver.Bag {
-	bag := driver.Bag{
-		ID:      aws.ToString(m.MessageId),
-		Body:    []byte(aws.ToString(m.Body)),
-		Attempt: number(m.Attributes, types.MessageSystemAttributeNameApproximateReceiveCount),
-		Lease:   since.Add(q.visibility),
-		Handle:  newLease(m.ReceiptHandle, since),
-		Native:  *m,
-		Err:     verify(aws.ToString(m.Body), m.MD5OfBody),
-	}
-	if ms := number(m.Attributes, types.MessageSystemAttributeNameSentTimestamp); ms > 0 {
-		bag.SentAt = time.UnixMilli(int64(ms))
-	}
-	if q.fifo {
-		bag.Group = m.Attributes[string(types.MessageSystemAttributeNameMessageGroupId)]
-	}
-	bag.Dedup = m.Attributes[string(types.MessageSystemAttributeNameMessageDeduplicationId)]
 	attrs := make(map[string]string, len(m.MessageAttributes))
 	for name, value := range m.MessageAttributes {
 		if wire.IsText(aws.ToString(value.DataType)) && value.StringValue != nil {
 			attrs[name] = *value.StringValue
 		}
 	}
-	if trace := m.Attributes[wire.Trace]; trace != "" {
+	bag := driver.Bag{
+		ID:     aws.ToString(m.MessageId),
+		Body:   []byte(aws.ToString(m.Body)),
+		Lease:  since.Add(q.visibility),
+		Handle: newLease(m.ReceiptHandle, since),
+		Native: *m,
+		Err:    verify(aws.ToString(m.Body), m.MD5OfBody),
+	}
+	received(&bag, m.Attributes, q.fifo, attrs)
+	return bag
+}
+
+// received fills a bag with what SQS says of a message, and with its attributes.
+func received(bag *driver.Bag, system map[string]string, fifo bool, attrs map[string]string) {
+	bag.Attempt = number(system, types.MessageSystemAttributeNameApproximateReceiveCount)
+	if ms := number(system, types.MessageSystemAttributeNameSentTimestamp); ms > 0 {
+		bag.SentAt = time.UnixMilli(int64(ms))
+	}
+	if fifo {
+		bag.Group = system[string(types.MessageSystemAttributeNameMessageGroupId)]
+	}
+	bag.Dedup = system[string(types.MessageSystemAttributeNameMessageDeduplicationId)]
+	if trace := system[wire.Trace]; trace != "" {
 		attrs[wire.Trace] = trace
 	}
-	wire.Read(&bag, attrs)
-	return bag
+	wire.Read(bag, attrs)
 }
 
 // open takes a message out of its envelopes. All that was in it has the message's lease.
 func (q *queue) open(bag driver.Bag) []driver.Bag {
-	if !q.unwrap {
-		return []driver.Bag{bag}
+	bags := q.inside(bag)
+	if q.unwrap {
+		bag.Handle.(*lease).share(bags)
 	}
-	var bags []driver.Bag
-	if len(q.envelopes) > 0 {
-		bags = wire.Unwrap(bag, q.envelopes)
-	} else {
-		bags = wire.Detect(bag)
-	}
-	bag.Handle.(*lease).share(bags)
 	return bags
+}
+
+func (q *queue) inside(bag driver.Bag) []driver.Bag {
+	switch {
+	case !q.unwrap:
+		return []driver.Bag{bag}
+	case len(q.envelopes) > 0:
+		return wire.Unwrap(bag, q.envelopes)
+	}
+	return wire.Detect(bag)
 }
 
 func number(attrs map[string]string, name types.MessageSystemAttributeName) int {

@@ -1,0 +1,192 @@
+package sqs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/fogfish/swarm/broker/internal/awskit"
+	"github.com/fogfish/swarm/broker/internal/lambdakit"
+	"github.com/fogfish/swarm/broker/internal/wire"
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// function is the driver in a function that an event source mapping invokes with messages
+// of the queue. The mapping receives, deletes and leases; of the queue it still sends.
+type function struct {
+	*queue
+	lambdakit.Function
+	sends bool
+	log   *slog.Logger
+
+	urls   sync.Map // of queues, by ARN
+	denied sync.Once
+}
+
+var _ driver.Runner = (*function)(nil)
+
+func newFunction(q *queue, sends bool, log *slog.Logger) *function {
+	f := &function{queue: q, sends: sends, log: log}
+	f.Function = lambdakit.Function{Open: f.receive, Answer: f.answer}
+	return f
+}
+
+// Limits of the queue. A function that only listens may be mapped to any queue: each
+// message says whether it has a group.
+func (f *function) Limits() driver.Limits {
+	limits := f.queue.Limits()
+	limits.Ordered = limits.Ordered || !f.sends
+	return limits
+}
+
+// Close has nothing to do.
+func (f *function) Close() error { return nil }
+
+// record is the token of a message that was in an event.
+type record struct {
+	events.SQSMessage
+}
+
+// receive reads an event. A message that cannot be read fails alone, as long as it has an
+// id to name in the answer.
+func (f *function) receive(payload []byte) ([]driver.Bag, error) {
+	raw, err := wire.Records(payload, "SQS")
+	if err != nil {
+		return nil, fmt.Errorf("sqs: %w", err)
+	}
+	var bags []driver.Bag
+	for i := range raw {
+		m := &record{}
+		err := json.Unmarshal(raw[i], &m.SQSMessage)
+		if err != nil {
+			m.SQSMessage = events.SQSMessage{}
+			var id struct{ MessageID string }
+			_ = json.Unmarshal(raw[i], &id)
+			m.MessageId = id.MessageID
+			err = fmt.Errorf("not a message of SQS: %w", err)
+		}
+		if m.MessageId == "" {
+			return nil, errors.New("sqs: not an event of SQS: a record has no messageId")
+		}
+		bag := f.bag(m)
+		bag.Err = errors.Join(bag.Err, err)
+		bags = append(bags, f.inside(bag)...)
+	}
+	return bags, nil
+}
+
+func (f *function) bag(m *record) driver.Bag {
+	attrs := make(map[string]string, len(m.MessageAttributes))
+	for name, value := range m.MessageAttributes {
+		if wire.IsText(value.DataType) && value.StringValue != nil {
+			attrs[name] = *value.StringValue
+		}
+	}
+	bag := driver.Bag{
+		ID:     m.MessageId,
+		Body:   []byte(m.Body),
+		Handle: m,
+		Native: m.SQSMessage,
+	}
+	received(&bag, m.Attributes, strings.HasSuffix(m.EventSourceARN, ".fifo"), attrs)
+	return bag
+}
+
+// answer names the messages that are to be delivered again. Where the consumer has said
+// when, SQS is told; else the visibility timeout of the queue decides.
+func (f *function) answer(ctx context.Context, s []driver.Settlement, err error) ([]byte, error) {
+	var out events.SQSEventResponse
+	failed := map[*record]*driver.Settlement{}
+	for i := range s {
+		m := s[i].Bag.Handle.(*record)
+		if s[i].Outcome == driver.Ack && err == nil {
+			continue
+		}
+		other, again := failed[m]
+		if !again {
+			out.BatchItemFailures = append(out.BatchItemFailures, events.SQSBatchItemFailure{ItemIdentifier: m.MessageId})
+		}
+		if !again || retryAfter(&s[i]) != nil && retryAfter(other) == nil {
+			failed[m] = &s[i]
+		}
+	}
+	if err != nil && len(s) == 0 {
+		return nil, err
+	}
+	if err != nil {
+		f.log.Error("swarm: sqs: all messages of an invocation failed", "err", err)
+	}
+	f.postpone(ctx, failed)
+	return json.Marshal(out)
+}
+
+func retryAfter(s *driver.Settlement) *swarm.RetryAfterError {
+	later, _ := errors.AsType[*swarm.RetryAfterError](s.Err)
+	return later
+}
+
+// postpone tells SQS when messages may come back, if the consumer did say, and if the
+// function may.
+func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Settlement) {
+	byQueue := map[string][]types.ChangeMessageVisibilityBatchRequestEntry{}
+	for m, s := range failed {
+		if later := retryAfter(s); later != nil && m.ReceiptHandle != "" {
+			d := min(later.Delay, maxLease-time.Minute) // since the mapping has received it
+			byQueue[m.EventSourceARN] = append(byQueue[m.EventSourceARN], types.ChangeMessageVisibilityBatchRequestEntry{
+				ReceiptHandle: aws.String(m.ReceiptHandle), VisibilityTimeout: seconds(d),
+			})
+		}
+	}
+	for queue, entries := range byQueue {
+		err := f.change(ctx, queue, entries)
+		switch {
+		case awskit.Denied(err):
+			f.denied.Do(func() {
+				f.log.Warn("swarm: sqs: RetryAfter has no effect without permission for sqs:ChangeMessageVisibility and sqs:GetQueueUrl", "queue", queue, "err", err)
+			})
+		case err != nil:
+			f.log.Warn("swarm: sqs: messages come back when the queue says, not RetryAfter", "queue", queue, "err", err)
+		}
+	}
+}
+
+func (f *function) change(ctx context.Context, queue string, entries []types.ChangeMessageVisibilityBatchRequestEntry) error {
+	ref, err := parse(queue)
+	if err == nil && f.client == nil {
+		err = errors.New("no client: is AWS_REGION set?")
+	}
+	if err != nil {
+		return err
+	}
+	at, _ := f.urls.LoadOrStore(queue, newSource(f.client, ref, f.source.limit))
+	url, err := at.(*source).url(ctx)
+	if err != nil {
+		return err
+	}
+	for len(entries) > 0 {
+		n := min(len(entries), awskit.MaxEntries)
+		for i := range entries[:n] {
+			entries[i].Id = awskit.Index(i)
+		}
+		out, err := f.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: url, Entries: entries[:n]}, once)
+		if err != nil {
+			return at.(*source).classify("change visibility", err)
+		}
+		if out != nil && len(out.Failed) > 0 {
+			return awskit.Entry(out.Failed[0].Code, out.Failed[0].Message, out.Failed[0].SenderFault)
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
