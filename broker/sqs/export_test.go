@@ -29,11 +29,11 @@ func Function(name string, b *Builder[*kernel.Listener], invoke chan<- lambda.Ha
 	return b.make(built, opts)
 }
 
-// Open reads an event as a function does.
-func Open(b *Builder[*kernel.Listener], payload []byte) ([]driver.Bag, error) {
+// Open makes what reads an event in a function.
+func Open(b *Builder[*kernel.Listener]) func(payload []byte) ([]driver.Bag, error) {
 	built, _, err := b.WithLambda().driver("")
 	if err != nil {
-		return nil, err
+		panic(err)
 	}
-	return built.function.receive(payload)
+	return built.function.receive
 }
