@@ -56,7 +56,12 @@ func (l Ledger) run(t *testing.T, f Fault, permanent bool) {
 		}
 		return Fault{}
 	}
-	q := build(Quiet, swarm.WithEmitWindow(40), swarm.WithNetworkTimeout(200*time.Millisecond), swarm.WithRetryConstant(time.Millisecond, 12))
+	opts := []swarm.Option{Quiet, swarm.WithEmitWindow(40), swarm.WithRetryConstant(time.Millisecond, 12)}
+	if f.Hang {
+		// Long enough that no request but a hung one meets it, which would make duplicates.
+		opts = append(opts, swarm.WithNetworkTimeout(time.Second))
+	}
+	q := build(opts...)
 	var told, dead atomic.Int64
 	enq, dlq := emit.Typed[note](q,
 		emit.OnFailure(func(note, error) { told.Add(1) }),

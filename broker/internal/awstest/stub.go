@@ -86,6 +86,7 @@ type Stub struct {
 	once     map[string]Fault
 	requests map[string]int
 	accepted []string
+	since    []time.Time // of accepted
 	refused  map[string]int
 }
 
@@ -119,6 +120,7 @@ func (s *Stub) Accept(body string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.accepted = append(s.accepted, body)
+	s.since = append(s.since, time.Now())
 }
 
 // Refuse is the opposite of Accept.
@@ -126,6 +128,18 @@ func (s *Stub) Refuse(body string) { s.mu.Lock(); defer s.mu.Unlock(); s.refused
 
 // Accepted are the messages that are stored, in order.
 func (s *Stub) Accepted() []string { s.mu.Lock(); defer s.mu.Unlock(); return slices.Clone(s.accepted) }
+
+// Arrived is how many of them have gone on to subscribers. It takes a moment, in which the
+// sender has its answer: the suite looks at what was confirmed when all has arrived.
+func (s *Stub) Arrived() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for n < len(s.since) && time.Since(s.since[n]) > 100*time.Millisecond {
+		n++
+	}
+	return n
+}
 
 // Refused counts how often each message was not.
 func (s *Stub) Refused() map[string]int {
