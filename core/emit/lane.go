@@ -33,6 +33,7 @@ type lane[T any] struct {
 
 	accepted uint64 // values so far: the number of the last one
 	marks    []mark // of invocations that wait for this lane
+	givenUp  stamp  // of the last value that an invocation did not wait for any longer
 
 	waiting *time.Timer // dlq is not read
 	warned  bool
@@ -45,11 +46,11 @@ type slot[T any] struct {
 }
 
 // stamp tells when a value was accepted: its number in the lane, and the time of the
-// process in invocations. The zero stamp is of a free slot, or of a value that nobody
-// waits for any more.
+// process in invocations. The zero stamp is of a free slot.
 type stamp struct {
-	number uint64
-	at     int64
+	number  uint64
+	at      int64
+	givenUp bool // by an invocation: none that begins later waits for it
 }
 
 type deadLetter[T any] struct {
@@ -272,7 +273,10 @@ func (l *lane[T]) take(v T) {
 	s := &l.slots[l.free[n-1]]
 	l.out.Fill(s.entry)
 	l.accepted++
-	now := stamp{l.accepted, l.out.Now()}
+	now := stamp{number: l.accepted, at: l.out.Now()}
+	if l.accepted <= l.givenUp.number {
+		now.at, now.givenUp = l.givenUp.at, true
+	}
 	if err := l.encode(v, &s.entry.Bag); err != nil {
 		l.fail(deadLetter[T]{v, l.out.Fail(s.entry, err), now})
 		return

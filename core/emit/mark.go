@@ -32,7 +32,7 @@ func (l *lane[T]) answerMarks() {
 		return
 	}
 	l.marks = slices.DeleteFunc(l.marks, func(m mark) bool {
-		if l.accepted < m.upTo && !l.closed || l.carries(m.upTo) {
+		if l.accepted < m.upTo && !l.closed || l.carries(m) {
 			return false
 		}
 		if slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool { return f.number <= m.upTo }) {
@@ -44,13 +44,15 @@ func (l *lane[T]) answerMarks() {
 	})
 }
 
-// carries reports that a value up to that number is on its way.
-func (l *lane[T]) carries(upTo uint64) bool {
-	return slices.ContainsFunc(l.slots, func(s slot[T]) bool { return s.number > 0 && s.number <= upTo })
+// carries reports that a value is on its way that an invocation waits for.
+func (l *lane[T]) carries(m mark) bool {
+	return slices.ContainsFunc(l.slots, func(s slot[T]) bool {
+		return s.number > 0 && s.number <= m.upTo && (s.at >= m.Began() || !s.givenUp)
+	})
 }
 
 // giveUpTo ends the wait of an invocation whose time is over. Values that are still on
-// their way fail it, and nobody waits for them again; dead letters that nobody has read are
+// their way fail it, and no later one waits for them; dead letters that nobody has read are
 // reported, and make room.
 func (l *lane[T]) giveUpTo(expired *kernel.Mark) {
 	i := slices.IndexFunc(l.marks, func(m mark) bool { return m.Mark == expired })
@@ -60,8 +62,21 @@ func (l *lane[T]) giveUpTo(expired *kernel.Mark) {
 	upTo := l.marks[i].upTo
 	for i := range l.slots {
 		if s := &l.slots[i]; s.number > 0 && s.number <= upTo {
-			l.out.Spoil(s.at, swarm.ErrUnconfirmed)
-			s.number = 0
+			if s.at >= expired.Began() && !l.cfg.AtMostOnce {
+				expired.Spoil(swarm.ErrUnconfirmed)
+			}
+			s.givenUp = true
+		}
+	}
+	if l.accepted < upTo {
+		// The rest is in the buffer. Some of it may be older than the invocation: who
+		// buffers does not know when a value was accepted.
+		unknown := upTo > l.givenUp.number
+		if (unknown || l.givenUp.at >= expired.Began()) && !l.cfg.AtMostOnce {
+			expired.Spoil(swarm.ErrUnconfirmed)
+		}
+		if unknown {
+			l.givenUp = stamp{number: upTo, at: l.out.Now(), givenUp: true}
 		}
 	}
 	before := len(l.failed)

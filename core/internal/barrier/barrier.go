@@ -100,7 +100,7 @@ func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 		defer b.mu.Unlock()
 		return inv.err
 	}
-	f := &flush{wake: make(chan struct{}, 1)}
+	f := &flush{wake: make(chan struct{}, 1), began: inv.began}
 	for l := range b.lanes {
 		m := &Mark{flush: f, lane: l}
 		f.marks = append(f.marks, m)
@@ -140,6 +140,9 @@ func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 	defer b.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if inv.err == nil {
+		inv.err = f.err
+	}
 	if inv.err == nil && f.unresolved > 0 {
 		inv.err = fmt.Errorf("%d channels do not say what became of their values: %w", f.unresolved, ErrUnconfirmed)
 	}
@@ -151,11 +154,13 @@ var ErrUnconfirmed = errors.New("swarm: emitted and not confirmed in the time of
 
 // flush is one Flush.
 type flush struct {
-	wake chan struct{} // capacity 1
+	wake  chan struct{} // capacity 1
+	began int64
 
 	mu                               sync.Mutex
 	marks                            []*Mark
 	unconfirmed, unresolved, patient int
+	err                              error
 }
 
 func (f *flush) wait(ctx context.Context, done func() bool) {
@@ -211,6 +216,19 @@ func (m *Mark) Resolved() {
 			}
 		}
 	})
+}
+
+// Began is when the invocation of the mark did: values that were accepted later are its
+// own, others may be.
+func (m *Mark) Began() int64 { return m.flush.began }
+
+// Spoil fails the invocation of the mark.
+func (m *Mark) Spoil(err error) {
+	m.flush.mu.Lock()
+	defer m.flush.mu.Unlock()
+	if m.flush.err == nil {
+		m.flush.err = err
+	}
 }
 
 // Expired reports that the time of the mark is over.
