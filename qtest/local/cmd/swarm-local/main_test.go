@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/fogfish/swarm/qtest/localstack"
+)
+
+const testfn = "github.com/fogfish/swarm/qtest/local/internal/testfn"
+
+// buffer can be read while it is written to.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestEvents(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "event.json")
+	if err := os.WriteFile(file, []byte("{\n  \"a\": 1\n}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		args           []string
+		stdin          string
+		code           int
+		stdout, stderr string // the latter a regexp
+	}{
+		"lines":       {[]string{"-event", "-", testfn}, "{\"a\":1}\n{\"b\":2}", 0, "{\"a\":1}\n{\"b\":2}\n", `(?s)START (\S+) cold\n.*event {"a":1}\nREPORT \S+ [\d.]+ ms cold [\d.]+ ms\n.*2 invocations, 0 failed; 1 cold starts`},
+		"file":        {[]string{"-event", file, "-timeout", "5s", testfn}, "", 0, "{\"a\":1}\n", `1 invocations, 0 failed`},
+		"fails":       {[]string{"-event", "-", "-retry-delay", "1ms", testfn}, `{"a":"fail"}`, 1, "", `(?s)again in 2ms: lambda: errorString: as told\n.*RetriesExhausted after 3 attempts`},
+		"not JSON":    {[]string{"-event", "-", testfn}, `{"a":1}{`, 1, "{\"a\":1}\n", `-event -: unexpected EOF`},
+		"no file":     {[]string{"-event", "no-such-file", testfn}, "", 1, "", `no-such-file`},
+		"not a main":  {[]string{"-event", "-", "github.com/fogfish/swarm/qtest/local/lambda"}, "", 1, "", `is no command`},
+		"no package":  {[]string{"-event", "-", "./no-such-folder"}, "", 1, "", `go build ./no-such-folder: exit status 1`},
+		"no source":   {[]string{testfn}, "", 2, "", `at least one of -queue, -table, -event\nusage:`},
+		"no argument": {[]string{"-queue", "q"}, "", 2, "", `want one package\nusage:`},
+		"bad env":     {[]string{"-env", "A", testfn}, "", 2, "", `want KEY=value`},
+		"bad flag":    {[]string{"-event", "-", "-retries", "3", testfn}, "", 1, "", `MaximumRetryAttempts 3`},
+		"help":        {[]string{"-h"}, "", 0, "", `usage: swarm-local`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr buffer
+			code := run(make(chan os.Signal), tc.args, strings.NewReader(tc.stdin), &stdout, &stderr)
+			if code != tc.code || stdout.String() != tc.stdout || !regexp.MustCompile(tc.stderr).MatchString(stderr.String()) {
+				t.Errorf("code %d\n--- stdout\n%s\n--- stderr\n%s", code, &stdout, &stderr)
+			}
+		})
+	}
+}
+
+// never is a terminal at which nobody types.
+type never struct{}
+
+func (never) Read([]byte) (int, error) { select {} }
+
+func TestCtrlCEndsItWhileItWaitsForInput(t *testing.T) {
+	var stdout, stderr buffer
+	signals := make(chan os.Signal, 1)
+	signals <- os.Interrupt
+	if code := run(signals, []string{"-event", "-", testfn}, never{}, &stdout, &stderr); code != 1 {
+		t.Errorf("code %d: %s", code, &stderr)
+	}
+}
+
+func TestQueueOnLocalStack(t *testing.T) {
+	endpoint := localstack.Endpoint(t)
+	t.Setenv("LOCALSTACK_ENDPOINT", endpoint)
+	t.Setenv("AWS_ACCESS_KEY_ID", localstack.Account("qtest/local"))
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("us-east-1"), config.WithBaseEndpoint(endpoint))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, name := sqs.NewFromConfig(cfg), fmt.Sprintf("swarm-local-%d", time.Now().UnixNano())
+	made, err := client.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: &name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = client.DeleteQueue(context.WithoutCancel(t.Context()), &sqs.DeleteQueueInput{QueueUrl: made.QueueUrl})
+	})
+	var stdout, stderr buffer
+	signals, code := make(chan os.Signal, 1), make(chan int)
+	go func() {
+		code <- run(signals, []string{"-queue", name, "-env", "A=1", testfn}, strings.NewReader(""), &stdout, &stderr)
+	}()
+	for _, body := range []string{"hello", "fail"} {
+		if _, err := client.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: made.QueueUrl, MessageBody: aws.String(body)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(stderr.String(), "messages failed") || !strings.Contains(stderr.String(), "hello"); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within a minute:\n%s", &stderr)
+		}
+	}
+	signals <- os.Interrupt
+	if c := <-code; c != 0 {
+		t.Errorf("code %d", c)
+	}
+	for _, want := range []string{`queue ` + name, `\S+ message hello\n`, name + `: 1 of \d messages failed: \S+\n`, `ending`, `1 cold starts, 0 crashes, 0 timeouts`} {
+		if !regexp.MustCompile(want).MatchString(stderr.String()) {
+			t.Errorf("no %s in\n%s", want, &stderr)
+		}
+	}
+	left, err := client.GetQueueAttributes(t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: made.QueueUrl, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll}})
+	if err != nil || left.Attributes["ApproximateNumberOfMessagesNotVisible"] != "1" || left.Attributes["ApproximateNumberOfMessages"] != "0" {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func TestErrorsAreRedOnATerminalOnly(t *testing.T) {
+	var b buffer
+	plain := newConsole(&b)
+	colour := &console{mu: plain.mu, w: &b, colour: true}
+	plain.errors().printf("bad")
+	colour.printf("good")
+	colour.errors().printf("bad")
+	colour.printf("REPORT id 1.00 ms lambda: T: m")
+	if want := "bad\ngood\n\x1b[31mbad\x1b[0m\n\x1b[31mREPORT id 1.00 ms lambda: T: m\x1b[0m\n"; b.String() != want {
+		t.Errorf("got %q", b.String())
+	}
+}

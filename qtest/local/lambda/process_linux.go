@@ -1,0 +1,10 @@
+package lambda
+
+import "syscall"
+
+// processAttributes make the process the leader of a group, which is signalled as a
+// whole and does not get the terminal's Ctrl-C, and let the kernel end it when the thread
+// that has started it ends.
+func processAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
