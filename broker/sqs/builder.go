@@ -1,6 +1,7 @@
 package sqs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,11 +9,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -226,13 +225,13 @@ func (b *Builder[K]) driver(name string) (built, []swarm.Option, error) {
 	if err != nil && !mapped {
 		return built{}, nil, err
 	}
-	var ref reference
+	ref, url := awskit.Resource{Kind: "queue"}, ""
 	if name != "" {
-		if ref, err = parse(name); err != nil {
+		if ref, url, err = parse(name); err != nil {
 			return built{}, nil, err
 		}
 	}
-	q, err := b.queue(ref, cfg, lambda || lambdakit.Here(), mapped)
+	q, err := b.queue(ref, url, cfg, lambda || lambdakit.Here(), mapped)
 	if err != nil {
 		return built{}, nil, err
 	}
@@ -245,48 +244,42 @@ func (b *Builder[K]) driver(name string) (built, []swarm.Option, error) {
 
 // queue makes the driver. A lazy one asks nothing; one that is only mapped needs no client
 // but for RetryAfter.
-func (b *Builder[K]) queue(ref reference, cfg swarm.Config, lazy, mapped bool) (*queue, error) {
-	fifo := strings.HasSuffix(ref.name, ".fifo")
-	switch {
-	case fifo && b.delay > 0:
-		return nil, fmt.Errorf("sqs: WithDelay(%s): FIFO queue %s takes no delay of a message", b.delay, ref.name)
-	case fifo && b.fairQ:
-		return nil, fmt.Errorf("sqs: WithFairQueue: %s is a FIFO queue", ref.name)
-	case !fifo && b.groupBatching:
-		return nil, fmt.Errorf("sqs: WithGroupBatching: %s is not a FIFO queue", ref.name)
+func (b *Builder[K]) queue(ref awskit.Resource, url string, cfg swarm.Config, lazy, mapped bool) (*queue, error) {
+	order, err := b.opts.Order(ref, b.fairQ, b.groupBatching)
+	if err != nil {
+		return nil, err
+	}
+	if order.FIFO && b.delay > 0 {
+		return nil, b.opts.Errorf("WithDelay(%s): FIFO queue %s takes no delay of a message", b.delay, ref.Name)
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
 	defer cancel()
-	client, region, err := b.service(ctx, ref.region, cfg.PollerPool)
-	if err != nil && !mapped {
-		return nil, fmt.Errorf("sqs: queue %s: %w", ref.name, err)
+	client, region := b.client, ""
+	if c, ok := client.(*sqs.Client); ok {
+		region = c.Options().Region
+	} else if client == nil {
+		cfg, err := b.opts.Load(ctx, ref.Region, ref.Kind, 2*awskit.MaxRequests+cfg.PollerPool)
+		if err == nil {
+			client, region = sqs.NewFromConfig(cfg), cfg.Region
+		} else if !mapped {
+			return nil, b.opts.Errorf("queue %s: %w", ref.Name, err)
+		}
 	}
-	if ref.region != "" && region != "" && ref.region != region {
-		return nil, fmt.Errorf("sqs: queue %s is in region %s, the client in %s", ref.name, ref.region, region)
+	if err := ref.At(region); err != nil {
+		return nil, b.opts.Errorf("queue %s %w", ref.Name, err)
 	}
-	q := &queue{
-		client:     client,
-		source:     newSource(client, ref, cfg.NetworkTimeout),
-		name:       ref.name,
-		fifo:       fifo,
-		fair:       b.fairQ,
-		groups:     b.groupBatching,
-		batch:      b.batch,
-		requests:   awskit.MaxRequests,
-		wait:       b.wait,
-		visibility: b.visibility,
-		delay:      b.delay,
-		maxSize:    maxRequest,
-		unwrap:     b.unwrap,
-		envelopes:  b.envelopes,
-	}
+	q := newQueue(client, ref, url, cfg.NetworkTimeout)
+	q.order = order
+	q.batch, q.maxSize = b.batch, maxRequest
+	q.wait, q.visibility, q.delay = b.wait, b.visibility, b.delay
+	q.unwrap, q.envelopes = b.unwrap, b.envelopes
 	if q.wait == 0 {
 		q.longest = 20 * time.Second // the queue's to say, and not known yet
 	}
 	if !b.opts.Lazy && !lazy {
 		if err := q.describe(ctx, cfg.Logger); err != nil {
-			return nil, fmt.Errorf("sqs: queue %s in region %s: %w", ref.name, region, err)
+			return nil, fmt.Errorf("%w (region %s)", err, cmp.Or(region, "of the client"))
 		}
 	}
 	if q.visibility == 0 {
@@ -295,109 +288,63 @@ func (b *Builder[K]) queue(ref reference, cfg swarm.Config, lazy, mapped bool) (
 	return q, nil
 }
 
-// service is the client, and the region if it is known.
-func (b *Builder[K]) service(ctx context.Context, region string, pollers int) (SQS, string, error) {
-	if b.client != nil {
-		if c, ok := b.client.(*sqs.Client); ok {
-			return c, c.Options().Region, nil
-		}
-		return b.client, "", nil
-	}
-	cfg, err := b.opts.Load(ctx, region, "queue", 2*awskit.MaxRequests+pollers)
-	if err != nil {
-		return nil, "", err
-	}
-	return sqs.NewFromConfig(cfg), cfg.Region, nil
-}
-
-// reference is what Build was given.
-type reference struct{ name, url, account, region string }
-
-func parse(s string) (reference, error) {
-	ref := reference{name: s}
-	switch {
-	case strings.HasPrefix(s, "arn:"):
-		a, err := arn.Parse(s)
-		if err != nil || a.Service != "sqs" || a.AccountID == "" || a.Region == "" {
-			return ref, fmt.Errorf("sqs: %q is not the ARN of a queue", s)
-		}
-		ref = reference{name: a.Resource, account: a.AccountID, region: a.Region}
-	case strings.Contains(s, "://"):
+// parse reads what Build was given. The URL is empty if that was something else.
+func parse(s string) (ref awskit.Resource, at string, err error) {
+	name := s
+	if strings.Contains(s, "://") {
 		u, err := url.Parse(strings.TrimSuffix(s, "/"))
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || strings.Count(u.Path, "/") < 2 {
-			return ref, errors.New("sqs: not the URL of a queue") // which may have a secret
+			return ref, "", errors.New("sqs: not the URL of a queue") // which may have a secret
 		}
-		ref = reference{name: u.Path[strings.LastIndexByte(u.Path, '/')+1:], url: u.String()}
+		name, at = u.Path[strings.LastIndexByte(u.Path, '/')+1:], u.String()
 	}
-	if base := strings.TrimSuffix(ref.name, ".fifo"); len(ref.name) > 80 || base == "" || strings.ContainsFunc(base, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-	}) {
-		return ref, fmt.Errorf("sqs: %q is not the name, URL or ARN of a queue", ref.name)
-	}
-	return ref, nil
+	o := awskit.Options{Broker: "sqs"}
+	ref, err = o.Resource(name, "queue", "sqs", "", func(name string) bool {
+		return awskit.Named(strings.TrimSuffix(name, ".fifo"), "_-", 80) && len(name) <= 80
+	})
+	return ref, at, err
 }
 
-// source finds the URL of the queue, once.
-type source struct {
-	client SQS
-	ref    reference
-	limit  time.Duration // of a look-up
-	found  atomic.Pointer[string]
-}
-
-func newSource(client SQS, ref reference, limit time.Duration) *source {
-	s := &source{client: client, ref: ref, limit: limit}
-	if ref.url != "" {
-		s.found.Store(&ref.url)
-	}
-	return s
-}
-
-// url looks the queue up when it is first needed; several at once if need be. Only here
-// the SDK repeats requests.
-func (s *source) url(ctx context.Context) (*string, error) {
-	if url := s.found.Load(); url != nil {
-		return url, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, s.limit) // a receive has more
-	defer cancel()
-	in := &sqs.GetQueueUrlInput{QueueName: &s.ref.name}
-	if s.ref.account != "" {
-		in.QueueOwnerAWSAccountId = &s.ref.account
-	}
-	out, err := s.client.GetQueueUrl(ctx, in)
-	if err == nil && (out == nil || out.QueueUrl == nil) {
-		err = awskit.ErrNothing
-	}
-	if err != nil {
-		return nil, s.classify("look up", err)
-	}
-	s.found.Store(out.QueueUrl)
-	return out.QueueUrl, nil
+// newQueue is a driver that knows where its queue is, or how to find out.
+func newQueue(client SQS, ref awskit.Resource, url string, limit time.Duration) *queue {
+	q := &queue{client: client, name: ref.Name}
+	q.url = awskit.NewLookup(url, limit, func(ctx context.Context) (string, error) {
+		in := &sqs.GetQueueUrlInput{QueueName: &ref.Name}
+		if ref.Account != "" {
+			in.QueueOwnerAWSAccountId = &ref.Account
+		}
+		// Only to look up, here and in describe, the SDK repeats requests.
+		out, err := awskit.Answered(client.GetQueueUrl(ctx, in))
+		if err == nil && out.QueueUrl == nil {
+			err = awskit.ErrNothing
+		}
+		if err != nil {
+			return "", q.classify("look up", err)
+		}
+		return *out.QueueUrl, nil
+	})
+	return q
 }
 
 // describe reads what the queue was made with.
 func (q *queue) describe(ctx context.Context, log *slog.Logger) error {
-	url, err := q.source.url(ctx)
+	url, err := q.url.Get(ctx)
 	if err != nil {
 		return err
 	}
-	out, err := q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+	out, err := awskit.Answered(q.client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: url,
 		AttributeNames: []types.QueueAttributeName{
 			// Not FifoQueue: a standard queue refuses to be asked for it.
 			types.QueueAttributeNameMaximumMessageSize, types.QueueAttributeNameVisibilityTimeout, types.QueueAttributeNameReceiveMessageWaitTimeSeconds,
 		},
-	})
+	}))
 	if awskit.Denied(err) {
 		log.Warn("swarm: sqs: attributes of the queue may not be read, defaults hold", "queue", q.name, "err", err)
 		return nil
 	}
-	if err == nil && out == nil {
-		err = awskit.ErrNothing
-	}
 	if err != nil {
-		return q.source.classify("describe", err)
+		return q.classify("describe", err)
 	}
 	read := func(name types.QueueAttributeName) int {
 		n, err := strconv.Atoi(out.Attributes[string(name)])

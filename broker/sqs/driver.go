@@ -28,14 +28,11 @@ const (
 // queue is the driver: one queue, one client.
 type queue struct {
 	client SQS
-	source *source
+	name   string
+	url    *awskit.Lookup
 
-	name       string
-	fifo       bool
-	fair       bool // group ids on a standard queue
-	groups     bool // batches within a group
+	order      awskit.Order
 	batch      int
-	requests   int
 	wait       time.Duration
 	longest    time.Duration // that a receive waits, if wait leaves it to the queue
 	visibility time.Duration // of a receive; never zero
@@ -53,16 +50,19 @@ var (
 	_ driver.Limiter  = (*queue)(nil)
 )
 
+// String is in front of errors.
+func (q *queue) String() string { return "sqs: queue " + q.name }
+
 // Limits of SQS.
 func (q *queue) Limits() driver.Limits {
 	return driver.Limits{
 		Entries:      q.batch,
 		Bytes:        maxRequest,
-		Requests:     q.requests,
+		Requests:     awskit.MaxRequests,
 		Size:         text.Size,
 		Check:        q.check,
-		Ordered:      q.fifo,
-		GroupBatches: q.groups,
+		Ordered:      q.order.FIFO,
+		GroupBatches: q.order.Batches,
 		Carry:        wire.Carry,
 		Wait:         max(q.wait, q.longest),
 	}
@@ -79,7 +79,7 @@ func once(o *sqs.Options) {
 
 // Send is SendMessageBatch.
 func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
-	url, err := q.source.url(ctx)
+	url, err := q.url.Get(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,14 +87,11 @@ func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
 	for i := range bags {
 		entries[i] = q.encode(awskit.Index(i), &bags[i])
 	}
-	out, err := q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: url, Entries: entries}, once)
-	if err == nil && out == nil {
-		err = awskit.ErrNothing
-	}
+	out, err := awskit.Answered(q.client.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: url, Entries: entries}, once))
 	if err != nil {
-		return q.source.classify("send", err)
+		return q.classify("send", err)
 	}
-	r := awskit.NewResults(len(bags))
+	r := q.results(len(bags))
 	refuse(r, out.Failed)
 	for _, x := range out.Successful {
 		i := r.Position(x.Id)
@@ -109,6 +106,13 @@ func (q *queue) Send(ctx context.Context, bags []driver.Bag) error {
 		r.Succeed(i)
 	}
 	return r.Err()
+}
+
+// results is for a batch of n.
+func (q *queue) results(n int) *awskit.Results {
+	r := awskit.NewResults(n)
+	r.Who = q.String()
+	return r
 }
 
 // refuse notes the entries that the service has refused.
@@ -132,24 +136,21 @@ func verify(body string, want *string) error {
 // Receive is ReceiveMessage: a long poll. It always says the visibility: the lease is
 // then known, whatever somebody does to the queue.
 func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
-	url, err := q.source.url(ctx)
+	url, err := q.url.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
 	asked := time.Now()
-	out, err := q.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+	out, err := awskit.Answered(q.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl:                    url,
 		MaxNumberOfMessages:         int32(min(max, q.batch)),
 		WaitTimeSeconds:             int32(q.wait / time.Second),
 		VisibilityTimeout:           seconds(q.visibility),
 		MessageAttributeNames:       []string{"All"},
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameAll},
-	}, once)
-	if err == nil && out == nil {
-		err = awskit.ErrNothing
-	}
+	}, once))
 	if err != nil {
-		return nil, q.source.classify("receive", err)
+		return nil, q.classify("receive", err)
 	}
 	// The lease began when SQS took the messages, which an answer that is late does not
 	// tell from a poll that was long: a quarter of it is left for that.
@@ -167,7 +168,7 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 	var gone []types.DeleteMessageBatchRequestEntry
 	var back []types.ChangeMessageVisibilityBatchRequestEntry
-	r := awskit.NewResults(len(s))
+	r := q.results(len(s))
 	for i := range s {
 		l := s[i].Bag.Handle.(*lease)
 		outcome, delay, due := l.conclude(&s[i])
@@ -187,20 +188,20 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 	if len(gone)+len(back) == 0 {
 		return r.Err()
 	}
-	url, err := q.source.url(ctx)
+	url, err := q.url.Get(ctx)
 	if err != nil {
 		return err
 	}
 	if len(gone) > 0 {
-		out, err := q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: url, Entries: gone}, once)
+		out, err := awskit.Answered(q.client.DeleteMessageBatch(ctx, &sqs.DeleteMessageBatchInput{QueueUrl: url, Entries: gone}, once))
 		part := r.Part()
-		if err == nil && out != nil {
+		if err == nil {
 			refuse(part, out.Failed)
 			for _, x := range out.Successful {
 				part.Succeed(part.Position(x.Id))
 			}
 		}
-		err = q.source.classify("delete", err)
+		err = q.classify("delete", err)
 		for _, x := range gone {
 			r.Take(part, r.Position(x.Id), err)
 		}
@@ -213,11 +214,11 @@ var errReceipt = errors.New("sqs: message has no receipt handle")
 
 // Extend is ChangeMessageVisibilityBatch.
 func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration) error {
-	url, err := q.source.url(ctx)
+	url, err := q.url.Get(ctx)
 	if err != nil {
 		return err
 	}
-	r := awskit.NewResults(len(bags))
+	r := q.results(len(bags))
 	var entries []types.ChangeMessageVisibilityBatchRequestEntry
 	asked := time.Now()
 	first := map[*message]int{} // of the bags of one message
@@ -255,15 +256,15 @@ func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeM
 	if len(entries) == 0 {
 		return
 	}
-	out, err := q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: url, Entries: entries}, once)
+	out, err := awskit.Answered(q.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: url, Entries: entries}, once))
 	part := r.Part()
-	if err == nil && out != nil {
+	if err == nil {
 		refuse(part, out.Failed)
 		for _, x := range out.Successful {
 			part.Succeed(part.Position(x.Id))
 		}
 	}
-	err = q.source.classify("change visibility", err)
+	err = q.classify("change visibility", err)
 	for _, x := range entries {
 		r.Take(part, r.Position(x.Id), err)
 	}

@@ -30,7 +30,7 @@ type function struct {
 	sends bool
 	log   *slog.Logger
 
-	urls   sync.Map // of queues, by ARN
+	others sync.Map // queues that it is mapped to, by ARN
 	denied sync.Once
 }
 
@@ -161,16 +161,17 @@ func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Sett
 	}
 }
 
-func (f *function) change(ctx context.Context, queue string, entries []types.ChangeMessageVisibilityBatchRequestEntry) error {
-	ref, err := parse(queue)
+func (f *function) change(ctx context.Context, arn string, entries []types.ChangeMessageVisibilityBatchRequestEntry) error {
+	ref, _, err := parse(arn)
 	if err == nil && f.client == nil {
 		err = errors.New("no client: is AWS_REGION set?")
 	}
 	if err != nil {
 		return err
 	}
-	at, _ := f.urls.LoadOrStore(queue, newSource(f.client, ref, f.source.limit))
-	url, err := at.(*source).url(ctx)
+	other, _ := f.others.LoadOrStore(arn, newQueue(f.client, ref, "", f.limit))
+	q := other.(*queue)
+	url, err := q.url.Get(ctx)
 	if err != nil {
 		return err
 	}
@@ -179,12 +180,10 @@ func (f *function) change(ctx context.Context, queue string, entries []types.Cha
 		for i := range entries[:n] {
 			entries[i].Id = awskit.Index(i)
 		}
-		out, err := f.client.ChangeMessageVisibilityBatch(ctx, &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: url, Entries: entries[:n]}, once)
-		if err != nil {
-			return at.(*source).classify("change visibility", err)
-		}
-		if out != nil && len(out.Failed) > 0 {
-			return awskit.Entry(out.Failed[0].Code, out.Failed[0].Message, out.Failed[0].SenderFault)
+		r := q.results(n)
+		q.change(ctx, url, entries[:n], r)
+		if err := r.Err(); err != nil {
+			return err
 		}
 		entries = entries[n:]
 	}

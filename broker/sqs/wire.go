@@ -1,7 +1,6 @@
 package sqs
 
 import (
-	"cmp"
 	"strconv"
 	"time"
 
@@ -37,20 +36,14 @@ func (q *queue) encode(id *string, bag *driver.Bag) types.SendMessageBatchReques
 			wire.Trace: {DataType: stringType, StringValue: aws.String(trace)},
 		}
 	}
-	switch {
-	case q.fifo:
-		e.MessageGroupId = aws.String(wire.Token(bag.Group))
-		e.MessageDeduplicationId = aws.String(wire.Token(cmp.Or(bag.Dedup, bag.ID))) // stable over retries: both are
-	case q.fair && bag.Group != "":
-		e.MessageGroupId = aws.String(wire.Token(bag.Group))
-	}
+	e.MessageGroupId, e.MessageDeduplicationId = q.order.IDs(bag)
 	return e
 }
 
 // check refuses what SQS would refuse.
 func (q *queue) check(bag *driver.Bag) error {
 	err := text.Check(bag, q.maxSize, "queue "+q.name)
-	if err == nil && q.fifo {
+	if err == nil && q.order.FIFO {
 		err = text.CheckOrdered(bag)
 	}
 	return driver.Permanent(err)
@@ -73,7 +66,7 @@ func (q *queue) decode(m *types.Message, since time.Time) driver.Bag {
 		Native: *m,
 		Err:    verify(aws.ToString(m.Body), m.MD5OfBody),
 	}
-	received(&bag, m.Attributes, q.fifo, attrs)
+	received(&bag, m.Attributes, q.order.FIFO, attrs)
 	return bag
 }
 

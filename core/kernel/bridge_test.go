@@ -588,6 +588,7 @@ func TestB4_WhatWasEmittedIsConfirmed(t *testing.T) {
 			one, two := b.later(10*time.Second, note(1)), b.later(10*time.Second, note(2))
 			m1, m2 := <-deq, <-deq
 			enq <- Note{7}
+			synctest.Wait() // the lane looks at the clock after it has the value
 			three := b.later(10*time.Second, note(3))
 			m3 := <-deq
 			ack <- m1
