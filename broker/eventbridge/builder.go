@@ -11,18 +11,26 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 
 	"github.com/fogfish/swarm/broker/internal/awskit"
+	"github.com/fogfish/swarm/broker/internal/lambdakit"
 	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
-// EnvTarget is the variable of the environment that Build("") takes the bus from.
-const EnvTarget = "CONFIG_SWARM_TARGET_EVENTBUS"
+// Variables of the environment that Build("") takes the bus from.
+const (
+	EnvSource = "CONFIG_SWARM_SOURCE_EVENTBUS" // of listeners and endpoints
+	EnvTarget = "CONFIG_SWARM_TARGET_EVENTBUS" // of emitters and endpoints
+)
 
 // Builder collects options and builds a kernel K on a bus. Its methods change and return
 // the builder itself. It is not safe for concurrent use.
 type Builder[K any] struct {
-	make func(*bus, []swarm.Option) (K, error)
+	make func(driver.Sender, []swarm.Option) (K, error)
 	opts awskit.Options
+	mode lambdakit.Mode
+
+	emits, listens bool
 
 	client    EventBridge
 	batch     int
@@ -31,12 +39,30 @@ type Builder[K any] struct {
 
 // Emitter builds a kernel that puts events on a bus.
 func Emitter() *Builder[*kernel.Emitter] {
-	return &Builder[*kernel.Emitter]{
-		make: func(b *bus, opts []swarm.Option) (*kernel.Emitter, error) {
-			return kernel.NewEmitter(b, opts...)
-		},
-		opts:  awskit.Options{Broker: "eventbridge", Env: []string{EnvTarget}},
-		batch: awskit.MaxEntries,
+	return newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
+		return kernel.NewEmitter(d, opts...)
+	}, EnvTarget)
+}
+
+// Listener builds the kernel of a function of AWS Lambda that EventBridge invokes. A service
+// listens to a queue that is the target of a rule: see package sqs, WithUnwrap.
+func Listener() *Builder[*kernel.Listener] {
+	return newBuilder(false, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Listener, error) {
+		return kernel.NewListener(d.(*function), opts...)
+	}, EnvSource)
+}
+
+// Endpoint builds a kernel that does both.
+func Endpoint() *Builder[*kernel.Endpoint] {
+	return newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
+		return kernel.NewEndpoint(d, opts...)
+	}, EnvSource, EnvTarget)
+}
+
+func newBuilder[K any](emits, listens bool, make func(driver.Sender, []swarm.Option) (K, error), env ...string) *Builder[K] {
+	return &Builder[K]{
+		make: make, emits: emits, listens: listens,
+		opts: awskit.Options{Broker: "eventbridge", Env: env}, batch: awskit.MaxEntries,
 	}
 }
 
@@ -78,14 +104,34 @@ func (b *Builder[K]) WithConfig(cfg aws.Config) *Builder[K] { b.opts.AWS = &cfg;
 // EventBridge accepts events for such a one, and drops them.
 func (b *Builder[K]) WithLazy() *Builder[K] { b.opts.Lazy = true; return b }
 
+// WithLambda makes a listener or endpoint serve invocations of AWS Lambda, whatever the
+// environment says. The default is to look for AWS_LAMBDA_RUNTIME_API.
+func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; return b }
+
 // Build connects a kernel to a bus, by its name ("default" is the one that each account
 // has) or its ARN. The empty name takes it from the environment: [EnvTarget]. It asks,
 // within NetworkTimeout, whether the bus exists, and fails with an error that names bus,
 // region and cause. When it may not ask, that is a warning.
+//
+// A listener needs no name: what a function is invoked with is configured elsewhere. In a
+// function Build asks nothing. Outside of one a listener or endpoint is an error, which
+// names the way for a service.
 func (b *Builder[K]) Build(name string) (k K, err error) {
+	if b.listens && !b.mode.Lambda() {
+		return k, b.opts.Errorf("Build(%q): not a function of AWS Lambda. A service listens to a queue that is the target of a rule: sqs.Listener().WithUnwrap(sqs.EventBridge)", name)
+	}
+	if !b.emits {
+		if _, err := b.opts.Config(); err != nil {
+			return k, err
+		}
+		return b.make(newFunction(nil), b.opts.Kernel)
+	}
 	d, err := b.driver(name)
 	if err != nil {
 		return k, err
+	}
+	if b.listens {
+		return b.make(newFunction(d), b.opts.Kernel)
 	}
 	return b.make(d, b.opts.Kernel)
 }
@@ -124,7 +170,7 @@ func (b *Builder[K]) driver(name string) (*bus, error) {
 		return nil, b.opts.Errorf("bus %s %w", ref.Name, err)
 	}
 	d := &bus{client: client, name: name, resources: b.resources, batch: b.batch, maxSize: maxRequest}
-	if !b.opts.Lazy {
+	if !b.opts.Lazy && !lambdakit.Here() {
 		if err := d.describe(ctx, cfg.Logger); err != nil {
 			return nil, fmt.Errorf("%w (region %s)", err, cmp.Or(region, "of the client"))
 		}

@@ -3,6 +3,9 @@ package eventbridge
 import (
 	"io"
 
+	"github.com/aws/aws-lambda-go/lambda"
+
+	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
@@ -17,4 +20,12 @@ func Connect(name string, maxSize int, b *Builder[*kernel.Emitter]) (io.Closer, 
 		d.maxSize = maxSize
 	}
 	return d, nil
+}
+
+// Function builds a listener in Lambda mode, whose invocations the test makes by what
+// invoke is given once it runs.
+func Function(invoke chan<- lambda.Handler, opts ...swarm.Option) (*kernel.Listener, error) {
+	f := newFunction(nil)
+	f.Start = func(h lambda.Handler) { invoke <- h }
+	return kernel.NewListener(f, opts...)
 }

@@ -13,18 +13,26 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 
 	"github.com/fogfish/swarm/broker/internal/awskit"
+	"github.com/fogfish/swarm/broker/internal/lambdakit"
 	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
-// EnvTarget is the variable of the environment that Build("") takes the topic from.
-const EnvTarget = "CONFIG_SWARM_TARGET_SNS"
+// Variables of the environment that Build("") takes the topic from.
+const (
+	EnvSource = "CONFIG_SWARM_SOURCE_SNS" // of listeners and endpoints
+	EnvTarget = "CONFIG_SWARM_TARGET_SNS" // of emitters and endpoints
+)
 
 // Builder collects options and builds a kernel K on a topic. Its methods change and return
 // the builder itself. It is not safe for concurrent use.
 type Builder[K any] struct {
-	make func(*topic, []swarm.Option) (K, error)
+	make func(driver.Sender, []swarm.Option) (K, error)
 	opts awskit.Options
+	mode lambdakit.Mode
+
+	emits, listens bool
 
 	client               SNS
 	batch                int
@@ -34,12 +42,30 @@ type Builder[K any] struct {
 
 // Emitter builds a kernel that publishes to a topic.
 func Emitter() *Builder[*kernel.Emitter] {
-	return &Builder[*kernel.Emitter]{
-		make: func(t *topic, opts []swarm.Option) (*kernel.Emitter, error) {
-			return kernel.NewEmitter(t, opts...)
-		},
-		opts:  awskit.Options{Broker: "sns", Env: []string{EnvTarget}},
-		batch: awskit.MaxEntries,
+	return newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
+		return kernel.NewEmitter(d, opts...)
+	}, EnvTarget)
+}
+
+// Listener builds the kernel of a function of AWS Lambda that SNS invokes. A service
+// listens to a queue that is subscribed to the topic: see package sqs, WithUnwrap.
+func Listener() *Builder[*kernel.Listener] {
+	return newBuilder(false, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Listener, error) {
+		return kernel.NewListener(d.(*function), opts...)
+	}, EnvSource)
+}
+
+// Endpoint builds a kernel that does both.
+func Endpoint() *Builder[*kernel.Endpoint] {
+	return newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
+		return kernel.NewEndpoint(d, opts...)
+	}, EnvSource, EnvTarget)
+}
+
+func newBuilder[K any](emits, listens bool, make func(driver.Sender, []swarm.Option) (K, error), env ...string) *Builder[K] {
+	return &Builder[K]{
+		make: make, emits: emits, listens: listens,
+		opts: awskit.Options{Broker: "sns", Env: env}, batch: awskit.MaxEntries,
 	}
 }
 
@@ -92,17 +118,37 @@ func (b *Builder[K]) WithConfig(cfg aws.Config) *Builder[K] { b.opts.AWS = &cfg;
 // request; messages have 256 KiB at most.
 func (b *Builder[K]) WithLazy() *Builder[K] { b.opts.Lazy = true; return b }
 
+// WithLambda makes a listener or endpoint serve invocations of AWS Lambda, whatever the
+// environment says. The default is to look for AWS_LAMBDA_RUNTIME_API.
+func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; return b }
+
 // Build connects a kernel to a topic, by its ARN or its name. The empty name takes it from
 // the environment: [EnvTarget]. A name is looked for among all topics of the account and
 // region, a request for each hundred of them: prefer the ARN. Build asks for the limits of
 // the topic, within NetworkTimeout, and fails with an error that names topic, region and
 // cause. When it may not ask, that is a warning: the defaults of SNS then hold.
+//
+// A listener needs no name: what a function is invoked with is configured elsewhere. In a
+// function Build asks nothing. Outside of one a listener or endpoint is an error, which
+// names the way for a service.
 func (b *Builder[K]) Build(name string) (k K, err error) {
-	t, err := b.driver(name)
+	if b.listens && !b.mode.Lambda() {
+		return k, b.opts.Errorf("Build(%q): not a function of AWS Lambda. A service listens to a queue that is subscribed to the topic: sqs.Listener().WithUnwrap(sqs.SNS)", name)
+	}
+	if !b.emits {
+		if _, err := b.opts.Config(); err != nil {
+			return k, err
+		}
+		return b.make(newFunction(nil), b.opts.Kernel)
+	}
+	d, err := b.driver(name)
 	if err != nil {
 		return k, err
 	}
-	return b.make(t, b.opts.Kernel)
+	if b.listens {
+		return b.make(newFunction(d), b.opts.Kernel)
+	}
+	return b.make(d, b.opts.Kernel)
 }
 
 func (b *Builder[K]) driver(name string) (*topic, error) {
@@ -141,7 +187,7 @@ func (b *Builder[K]) driver(name string) (*topic, error) {
 	}
 	t := &topic{client: client, name: ref.Name, order: order, subject: b.subject, batch: b.batch, maxSize: usualSize}
 	t.arn = awskit.NewLookup(ref.ARN, cfg.NetworkTimeout, t.lookup)
-	if !b.opts.Lazy {
+	if !b.opts.Lazy && !lambdakit.Here() {
 		if err := t.describe(ctx, cfg.Logger); err != nil {
 			return nil, fmt.Errorf("%w (region %s)", err, cmp.Or(region, "of the client"))
 		}

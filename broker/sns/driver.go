@@ -51,6 +51,7 @@ func (t *topic) Limits() driver.Limits {
 		Check:        t.check,
 		Ordered:      t.order.FIFO,
 		GroupBatches: t.order.Batches,
+		Carry:        wire.Carry,
 	}
 }
 

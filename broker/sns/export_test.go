@@ -3,6 +3,9 @@ package sns
 import (
 	"io"
 
+	"github.com/aws/aws-lambda-go/lambda"
+
+	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
@@ -13,4 +16,12 @@ func Connect(name string, b *Builder[*kernel.Emitter]) (io.Closer, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// Function builds a listener in Lambda mode, whose invocations the test makes by what
+// invoke is given once it runs.
+func Function(invoke chan<- lambda.Handler, opts ...swarm.Option) (*kernel.Listener, error) {
+	f := newFunction(nil)
+	f.Start = func(h lambda.Handler) { invoke <- h }
+	return kernel.NewListener(f, opts...)
 }
