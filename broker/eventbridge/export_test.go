@@ -25,7 +25,12 @@ func Connect(name string, maxSize int, b *Builder[*kernel.Emitter]) (io.Closer, 
 // Function builds a listener in Lambda mode, whose invocations the test makes by what
 // invoke is given once it runs.
 func Function(invoke chan<- lambda.Handler, opts ...swarm.Option) (*kernel.Listener, error) {
+	return kernel.NewListener(FunctionDriver(invoke), opts...)
+}
+
+// FunctionDriver is the driver below it, for the conformance suite.
+func FunctionDriver(invoke chan<- lambda.Handler) io.Closer {
 	f := newFunction(nil)
 	f.Start = func(h lambda.Handler) { invoke <- h }
-	return kernel.NewListener(f, opts...)
+	return f
 }

@@ -1,6 +1,8 @@
 package events3
 
 import (
+	"io"
+
 	"github.com/aws/aws-lambda-go/lambda"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -10,7 +12,12 @@ import (
 // Function builds a listener whose invocations the test makes by what invoke is given
 // once it runs.
 func Function(invoke chan<- lambda.Handler, opts ...swarm.Option) (*kernel.Listener, error) {
+	return kernel.NewListener(FunctionDriver(invoke), opts...)
+}
+
+// FunctionDriver is the driver below it, for the conformance suite.
+func FunctionDriver(invoke chan<- lambda.Handler) io.Closer {
 	f := newFunction()
 	f.Start = func(h lambda.Handler) { invoke <- h }
-	return kernel.NewListener(function{f}, opts...)
+	return function{f}
 }
