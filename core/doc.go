@@ -124,7 +124,8 @@
 // B2 Three times in order: until when messages are settled, until when what was emitted is
 // flushed, and the deadline of the invocation itself, or [WithTimeToFlight] if that is
 // shorter. Half a second at most is left to answer, and two seconds more to flush. A hung
-// consumer fails its own messages only.
+// consumer fails its own messages only. A source without deadlines, of a service, gives
+// each message TimeToFlight from its hand-over.
 //
 // B3 A source that takes partial answers gets exactly the failed messages; where groups
 // are in order, the failed one and the rest of its group. Others fail at the first nack.

@@ -14,7 +14,7 @@ import (
 // settles nothing else. Its times are in order: messages are settled, what they caused to
 // be emitted is flushed, the source has its answer.
 type invocation struct {
-	settle time.Time
+	settle time.Time // zero: each message has TimeToFlight, and the batch no end
 	flush  time.Time
 
 	served chan struct{} // closed: each of its messages is settled
@@ -23,20 +23,18 @@ type invocation struct {
 }
 
 // begin divides the time of an invocation, which ends at the deadline of ctx or with
-// TimeToFlight.
+// TimeToFlight. A source without deadlines is one of a service.
 func (e *Engine) begin(ctx context.Context, now time.Time) *invocation {
 	call := &invocation{served: make(chan struct{})}
 	if e.limits.Whole {
 		call.failed = make(chan struct{})
 	}
 	end, ok := ctx.Deadline()
-	if flight := e.flight; flight > 0 || !ok {
-		if flight == 0 {
-			flight = e.cfg.TimeToFlight
-		}
-		if at := now.Add(flight); !ok || at.Before(end) {
-			end = at
-		}
+	if !ok {
+		return call
+	}
+	if e.flight > 0 && now.Add(e.flight).Before(end) {
+		end = now.Add(e.flight)
 	}
 	total := max(0, end.Sub(now))
 	answer := min(total/5, 500*time.Millisecond, max(total/20, 50*time.Millisecond))
@@ -64,7 +62,10 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 	emitted := e.cfg.Barrier.Begin()
 	defer emitted.End()
 	call := e.begin(ctx, time.Now())
-	base, cancel := context.WithDeadlineCause(ctx, call.settle, swarm.ErrTimeToFlight)
+	base, cancel := ctx, context.CancelFunc(func() {})
+	if !call.settle.IsZero() {
+		base, cancel = context.WithDeadlineCause(ctx, call.settle, swarm.ErrTimeToFlight)
+	}
 	defer cancel()
 
 	of := base
@@ -87,6 +88,9 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 	}
 	<-call.served
 
+	if call.flush.IsZero() {
+		call.flush = time.Now().Add(e.cfg.TimeToFlight)
+	}
 	err := emitted.Flush(ctx, call.flush)
 	out := make([]driver.Settlement, len(b.deliveries))
 	for i := range b.deliveries {

@@ -299,6 +299,36 @@ func TestB2_DeadlinesInOrder(t *testing.T) {
 		})
 	})
 
+	t.Run("a source without deadlines gives each message TimeToFlight, and the batch no end", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			b := newBridge(t, driver.Limits{Ordered: true}, swarm.WithTimeToFlight(10*time.Second))
+			deq, ack := listen.Typed[Note](b.q)
+			b.start()
+			hung := make(chan swarm.Msg[Note], 1)
+			go func() {
+				for msg := range deq {
+					if msg.Object.ID == 29 {
+						hung <- msg
+						continue
+					}
+					time.Sleep(9 * time.Second)
+					ack <- msg
+				}
+			}()
+			bags := notes(30)
+			for i := range bags {
+				bags[i].Group = "shard"
+			}
+			began := time.Now()
+			s, err := b.serve(context.Background(), bags)
+			if a := (answer{s, err, time.Since(began)}); err != nil || a.count(driver.Ack) != 29 || a.took != (29*9+10)*time.Second {
+				t.Errorf("got %d acknowledged after %s, %v", a.count(driver.Ack), a.took, err)
+			}
+			ack <- <-hung
+			b.close()
+		})
+	})
+
 	t.Run("however short the time is", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			b := newBridge(t, driver.Limits{})

@@ -291,7 +291,7 @@ func (b *batch) settled(d *Delivery, extending bool) {
 
 // due is when a message that is handed over now has to be settled.
 func (b *batch) due(now time.Time) time.Time {
-	if b.call != nil {
+	if b.call != nil && !b.call.settle.IsZero() {
 		return b.call.settle
 	}
 	return now.Add(b.engine.cfg.TimeToFlight)
