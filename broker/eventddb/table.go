@@ -88,9 +88,11 @@ func (t *tableStore) Put(ctx context.Context, stream string, l Lease) error {
 	}
 	in := &dynamodb.PutItemInput{TableName: &t.name, Item: item}
 	if l.Version == 0 {
-		in.ConditionExpression = aws.String("attribute_not_exists(shard)")
+		in.ConditionExpression = aws.String("attribute_not_exists(#c)")
+		in.ExpressionAttributeNames = map[string]string{"#c": "shard"} // a reserved word
 	} else {
-		in.ConditionExpression = aws.String("version = :v")
+		in.ConditionExpression = aws.String("#c = :v")
+		in.ExpressionAttributeNames = map[string]string{"#c": "version"}
 		in.ExpressionAttributeValues = map[string]types.AttributeValue{":v": &types.AttributeValueMemberN{Value: strconv.FormatInt(l.Version, 10)}}
 	}
 	_, err = t.client.PutItem(ctx, in)
