@@ -33,13 +33,13 @@ tidy:
 	@for m in $(MODULES) ./tools; do (cd $$m && GOWORK=off go mod tidy -diff) || (echo "run go mod tidy in $$m"; exit 1); done
 
 unit: $(CACHE)/bin/localstack ## tests of all modules, by the race detector, in random order, with LocalStack
-	$(LOCALSTACK) run -- sh -ec 'go test -race -shuffle=on -parallel 8 -timeout 20m work; go run ./examples/sqs | grep "the ledger adds up"'
+	$(LOCALSTACK) run -- sh -ec 'go test -race -shuffle=on -parallel 8 -timeout 30m work; for x in sqs eventbridge sns fanout eventddb events3 "events3 -route topic" "events3 -route bus"; do go run ./examples/$$x | grep "the ledger adds up"; done'
 
 localstack: $(CACHE)/bin/localstack ## a LocalStack for development, until Ctrl-C
 	$(LOCALSTACK) start
 
 soak: $(CACHE)/bin/localstack ## the long tests whole, of which `test` runs a tenth
-	SOAK=1 $(LOCALSTACK) run -- go test -race -shuffle=on -parallel 8 -timeout 60m work
+	SOAK=1 $(LOCALSTACK) run -- go test -race -shuffle=on -parallel 8 -timeout 90m work
 
 quickstart: ## the quick start: text that ships, file, standard input
 	@go run ./examples/quickstart | grep -q "the ledger adds up"

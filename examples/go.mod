@@ -3,21 +3,38 @@ module github.com/fogfish/swarm/examples
 go 1.26
 
 require (
+	github.com/aws/aws-lambda-go v1.55.1
 	github.com/aws/aws-sdk-go-v2 v1.48.0
 	github.com/aws/aws-sdk-go-v2/config v1.33.16
 	github.com/aws/aws-sdk-go-v2/credentials v1.20.16
+	github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue v1.21.20
+	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.2
+	github.com/aws/aws-sdk-go-v2/service/eventbridge v1.55.10
+	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.9
+	github.com/aws/aws-sdk-go-v2/service/sns v1.47.10
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.11
+	github.com/fogfish/swarm/broker/eventbridge v0.1.0
+	github.com/fogfish/swarm/broker/eventddb v0.1.0
+	github.com/fogfish/swarm/broker/events3 v0.1.0
+	github.com/fogfish/swarm/broker/sns v0.1.0
 	github.com/fogfish/swarm/broker/sqs v0.1.0
 	github.com/fogfish/swarm/core v0.1.0
+	github.com/fogfish/swarm/qtest v0.1.0
+	github.com/fogfish/swarm/qtest/local v0.1.0
 )
 
 require (
+	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.26 // indirect
 	github.com/aws/aws-sdk-go-v2/feature/ec2/imds v1.20.8 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.11 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.11 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/v4a v1.5.11 // indirect
+	github.com/aws/aws-sdk-go-v2/service/dynamodbstreams v1.46.7 // indirect
 	github.com/aws/aws-sdk-go-v2/service/internal/accept-encoding v1.13.24 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/checksum v1.11.12 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/endpoint-discovery v1.13.11 // indirect
 	github.com/aws/aws-sdk-go-v2/service/internal/presigned-url v1.14.11 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/s3shared v1.20.11 // indirect
 	github.com/aws/aws-sdk-go-v2/service/signin v1.12.4 // indirect
 	github.com/aws/aws-sdk-go-v2/service/sso v1.39.4 // indirect
 	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.44.4 // indirect
@@ -27,9 +44,13 @@ require (
 )
 
 replace (
+	github.com/fogfish/swarm/broker/eventbridge => ../broker/eventbridge
+	github.com/fogfish/swarm/broker/eventddb => ../broker/eventddb
+	github.com/fogfish/swarm/broker/events3 => ../broker/events3
 	github.com/fogfish/swarm/broker/internal => ../broker/internal
+	github.com/fogfish/swarm/broker/sns => ../broker/sns
 	github.com/fogfish/swarm/broker/sqs => ../broker/sqs
 	github.com/fogfish/swarm/core => ../core
 	github.com/fogfish/swarm/qtest => ../qtest
-	github.com/fogfish/swarm/qtest/localstack => ../qtest/localstack
+	github.com/fogfish/swarm/qtest/local => ../qtest/local
 )

@@ -320,7 +320,7 @@ var brokenBrokers = []mutant{
 		broker: conns(func(d full) *tampered {
 			return &tampered{full: d,
 				limits: func(l *driver.Limits) { l.Check = nil },
-				send:   each(d.Send, func(bag *driver.Bag) { bag.Body = bag.Body[:min(len(bag.Body), maxBody)] }),
+				send:   each(d.Send, func(bag *driver.Bag) { bag.Body = bag.Body[:min(len(bag.Body), maxPacked)] }),
 			}
 		}),
 		caught: []string{

@@ -1,10 +1,12 @@
 package qtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -198,11 +200,7 @@ func permanent(err error) bool {
 }
 
 func bodyLargest(r *rig) {
-	size := r.MaxSize
-	if size == 0 {
-		size = 1 << 20
-	}
-	bag := r.sized(size)
+	bag, _ := r.largest(cmp.Or(r.MaxSize, 1<<20))
 	r.emit(bag)
 	got := r.arrivals(1)
 	if body := got[0].Body; string(body) != string(bag.Body) {
@@ -210,13 +208,25 @@ func bodyLargest(r *rig) {
 	}
 }
 
-// sized makes a message of size bytes, as the broker counts them.
-func (r *rig) sized(size int) driver.Bag {
+// largest makes the largest message that the broker counts as up to limit, and one with a
+// byte more in its body. A byte of the body may count as more than one: packed ones do.
+func (r *rig) largest(limit int) (fits, over driver.Bag) {
 	r.Helper()
-	bag := r.bag("")
-	limits := r.connect().limits
-	bag.Body = []byte(strings.Repeat("x", size-limits.Size(&bag)))
-	return bag
+	size := r.connect().limits.Size
+	body := []byte(strings.Repeat("x", limit+1))
+	sized := func(n int) driver.Bag {
+		bag := r.bag("")
+		bag.Body = body[:n]
+		return bag
+	}
+	n := sort.Search(len(body), func(n int) bool {
+		bag := sized(n)
+		return size(&bag) > limit
+	})
+	if n == 0 {
+		r.Fatalf("Limits.Size of an empty message is above %d", limit)
+	}
+	return sized(n - 1), sized(n)
 }
 
 func attributesKept(r *rig) {
@@ -397,7 +407,10 @@ func sendFailure(r *rig) {
 	r.same("once the broker accepts", r.arrivals(len(sent)), sent)
 }
 
-func sendOversize(r *rig) { r.refused("a byte too much", r.sized(r.MaxSize+1)) }
+func sendOversize(r *rig) {
+	_, over := r.largest(r.MaxSize)
+	r.refused("a byte too much", over)
+}
 
 func sendCancelled(r *rig) {
 	c := r.connect()

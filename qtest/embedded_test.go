@@ -2,6 +2,7 @@ package qtest
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -35,7 +36,10 @@ type broker struct {
 	wrap     func(full) full // nil: as it is
 }
 
-const maxBody = 1 << 18
+const (
+	maxBody   = 1 << 18
+	maxPacked = (maxBody - 14) / 4 * 3 // see packs
+)
 
 // complete has all features but order.
 var complete = Features{
@@ -90,7 +94,7 @@ var (
 			EmitOnly: true, KeepID: true, KeepSource: true, EmptyBody: true, MaxSize: maxBody,
 			Attributes: 3, AttributeSize: 200, Faults: true, Virtual: true,
 		},
-		options: []embedded.Option{embedded.WithMaxSize(maxBody)},
+		wrap: packs,
 	}
 	listenOnly = broker{
 		name: "listen only",
@@ -335,6 +339,25 @@ func received(d full, change func(*driver.Bag)) func(context.Context, int) ([]dr
 func limitDelay(limit time.Duration) func(full) full {
 	return func(d full) full {
 		return &tampered{full: d, settle: each(d.Settle, func(s *driver.Settlement) { s.Delay = min(s.Delay, limit) })}
+	}
+}
+
+// packs counts bodies as base64, and answers when a message may have arrived.
+func packs(d full) full {
+	size := func(bag *driver.Bag) int { return 14 + base64.StdEncoding.EncodedLen(len(bag.Body)) }
+	check := func(bag *driver.Bag) error {
+		if n := size(bag); n > maxBody {
+			return driver.Permanent(fmt.Errorf("broker: %d bytes", n))
+		}
+		return nil
+	}
+	return &tampered{full: d,
+		limits: func(l *driver.Limits) { l.Size, l.Check = size, check },
+		send: func(ctx context.Context, bags []driver.Bag) error {
+			defer pause(ctx, 20*time.Millisecond)
+			return pick(bags, func(bag driver.Bag) error { return check(&bag) },
+				func(rest []driver.Bag) error { return d.Send(ctx, rest) })
+		},
 	}
 }
 

@@ -104,6 +104,8 @@ func emitOrder(r *rig) {
 		send(r, enq, note{text})
 	}
 	got := textsOf(r.arrivals(len(want)))
+	// The last one may arrive before its sender has the answer.
+	r.eventually("all are confirmed", func() bool { return len(s.accepted()) >= len(want) })
 	r.inOrder("accepted by the broker", s.accepted(), want)
 	if r.Ordered {
 		r.inOrder("arrived", got, want)

@@ -28,6 +28,10 @@ type Queue struct {
 
 	// Drain is the far side of an EmitOnly broker. It takes what has arrived since
 	// it was called last, and waits no longer than ctx. Nothing is a normal answer.
+	//
+	// What a receive had taken when ctx cuts it off may be lost, and the case then
+	// misses it: let a request to a service run to its end, and have it wait no longer
+	// than ctx has left.
 	Drain func(ctx context.Context) ([]driver.Bag, error)
 
 	// Inject is the far side of a ListenOnly broker. It puts bags on the queue in
@@ -121,8 +125,9 @@ type Features struct {
 	// EmptyBody: an empty body travels. Without it, it is refused for good.
 	EmptyBody bool
 
-	// MaxSize is the largest message, counted by driver.Limits.Size. A byte more is
-	// refused for good. Zero: no limit that a test could reach.
+	// MaxSize is what the largest message has, counted by driver.Limits.Size, or just
+	// below where a byte counts as several. A byte more in its body is refused for
+	// good. Zero: no limit that a test could reach.
 	MaxSize int
 
 	// Attributes is how many attributes of its own a message may have beside what

@@ -677,11 +677,13 @@ func listenNoCategory(r *rig) {
 
 func listenLease(r *rig) {
 	s := r.spy()
-	k := r.listener(s, swarm.WithTimeToFlight(10*r.Visibility+r.Patience))
+	// Two pollers: a broker may take its time with the second message.
+	k := r.listener(s, swarm.WithTimeToFlight(10*r.Visibility+r.Patience), swarm.WithPollerPool(2))
 	deq, ack := listen.Typed[note](k)
 	r.inject(r.notes("slow", 2)...)
 	k.start()
 	first := take(r, "deq", deq)
+	r.eventually("both are received", func() bool { return len(s.deliveries()) == 2 })
 	// One is worked on, the other waits, both for longer than two leases.
 	r.quiet(r.farSide(), 2*r.Visibility+r.Visibility/2+r.Slack, "being worked on, or waiting")
 	if isClosed(first.Context().Done()) {

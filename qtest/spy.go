@@ -307,6 +307,14 @@ func (s *spy) extended() []extendNote {
 	return slices.Clone(s.extends)
 }
 
+// deliveries returns all that was received, in order.
+func (s *spy) deliveries() (all []driver.Bag) {
+	for _, note := range s.received() {
+		all = append(all, note.bags...)
+	}
+	return all
+}
+
 // accepted returns the texts that the broker has accepted, in order.
 func (s *spy) accepted() []string {
 	var all []string

@@ -29,6 +29,7 @@ type Builder[K any] struct {
 	make func(driver.Sender, []swarm.Option) (K, error)
 	opts awskit.Options
 	mode lambdakit.Mode
+	open func(*Builder[K], string) (*bus, error) // nil: it only listens
 
 	emits, listens bool
 
@@ -39,9 +40,11 @@ type Builder[K any] struct {
 
 // Emitter builds a kernel that puts events on a bus.
 func Emitter() *Builder[*kernel.Emitter] {
-	return newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
+	b := newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
 		return kernel.NewEmitter(d, opts...)
 	}, EnvTarget)
+	b.open = (*Builder[*kernel.Emitter]).driver
+	return b
 }
 
 // Listener builds the kernel of a function of AWS Lambda that EventBridge invokes. A service
@@ -54,9 +57,11 @@ func Listener() *Builder[*kernel.Listener] {
 
 // Endpoint builds a kernel that does both.
 func Endpoint() *Builder[*kernel.Endpoint] {
-	return newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
+	b := newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
 		return kernel.NewEndpoint(d, opts...)
 	}, EnvSource, EnvTarget)
+	b.open = (*Builder[*kernel.Endpoint]).driver
+	return b
 }
 
 func newBuilder[K any](emits, listens bool, make func(driver.Sender, []swarm.Option) (K, error), env ...string) *Builder[K] {
@@ -126,7 +131,7 @@ func (b *Builder[K]) Build(name string) (k K, err error) {
 		}
 		return b.make(newFunction(nil), b.opts.Kernel)
 	}
-	d, err := b.driver(name)
+	d, err := b.open(b, name)
 	if err != nil {
 		return k, err
 	}

@@ -12,7 +12,6 @@ require (
 	github.com/fogfish/swarm/broker/internal v0.1.0
 	github.com/fogfish/swarm/core v0.1.0
 	github.com/fogfish/swarm/qtest v0.0.0-00010101000000-000000000000
-	github.com/fogfish/swarm/qtest/localstack v0.0.0-00010101000000-000000000000
 )
 
 require (
@@ -35,5 +34,4 @@ replace (
 	github.com/fogfish/swarm/broker/internal => ../internal
 	github.com/fogfish/swarm/core => ../../core
 	github.com/fogfish/swarm/qtest => ../../qtest
-	github.com/fogfish/swarm/qtest/localstack => ../../qtest/localstack
 )

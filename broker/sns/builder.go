@@ -31,6 +31,7 @@ type Builder[K any] struct {
 	make func(driver.Sender, []swarm.Option) (K, error)
 	opts awskit.Options
 	mode lambdakit.Mode
+	open func(*Builder[K], string) (*topic, error) // nil: it only listens
 
 	emits, listens bool
 
@@ -42,9 +43,11 @@ type Builder[K any] struct {
 
 // Emitter builds a kernel that publishes to a topic.
 func Emitter() *Builder[*kernel.Emitter] {
-	return newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
+	b := newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
 		return kernel.NewEmitter(d, opts...)
 	}, EnvTarget)
+	b.open = (*Builder[*kernel.Emitter]).driver
+	return b
 }
 
 // Listener builds the kernel of a function of AWS Lambda that SNS invokes. A service
@@ -57,9 +60,11 @@ func Listener() *Builder[*kernel.Listener] {
 
 // Endpoint builds a kernel that does both.
 func Endpoint() *Builder[*kernel.Endpoint] {
-	return newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
+	b := newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
 		return kernel.NewEndpoint(d, opts...)
 	}, EnvSource, EnvTarget)
+	b.open = (*Builder[*kernel.Endpoint]).driver
+	return b
 }
 
 func newBuilder[K any](emits, listens bool, make func(driver.Sender, []swarm.Option) (K, error), env ...string) *Builder[K] {
@@ -141,7 +146,7 @@ func (b *Builder[K]) Build(name string) (k K, err error) {
 		}
 		return b.make(newFunction(nil), b.opts.Kernel)
 	}
-	d, err := b.driver(name)
+	d, err := b.open(b, name)
 	if err != nil {
 		return k, err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/fogfish/swarm/core/kernel"
 	"github.com/fogfish/swarm/core/listen"
 
+	"github.com/fogfish/swarm/broker/internal/awstest"
 	"github.com/fogfish/swarm/broker/sqs"
 )
 
@@ -35,7 +36,7 @@ type fake struct {
 	change     func(*awssqs.ChangeMessageVisibilityBatchInput) (*awssqs.ChangeMessageVisibilityBatchOutput, error)
 }
 
-func newFake(s *stub) *fake { return &fake{SQS: awssqs.NewFromConfig(s.config())} }
+func newFake(s *stub) *fake { return &fake{SQS: awssqs.NewFromConfig(s.Config())} }
 
 func (f *fake) GetQueueAttributes(ctx context.Context, in *awssqs.GetQueueAttributesInput, opts ...func(*awssqs.Options)) (*awssqs.GetQueueAttributesOutput, error) {
 	if f.attributes != nil {
@@ -145,7 +146,7 @@ func TestAttackAttributesOfTheUserDoNotPassForTheDrivers(t *testing.T) {
 	for _, name := range []string{"Encoding", "Category", "Source"} {
 		t.Run(name, func(t *testing.T) {
 			s := newStub(t)
-			q := bareQueue(t, s, sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second))
+			q := bareQueue(t, s, sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second))
 			bag := driver.Bag{ID: "1", Category: "Note", Source: "me", Body: []byte("aGVsbG8="), Attrs: map[string]string{name: "base64"}}
 			if q.Limits().Check(&bag) != nil {
 				return // refused: good
@@ -167,7 +168,7 @@ func TestAttackAttributesOfTheUserDoNotPassForTheDrivers(t *testing.T) {
 // A trace header that SQS does not carry is refused before the call, like any attribute.
 func TestAttackATraceHeaderThatSQSDoesNotCarryIsRefused(t *testing.T) {
 	s := newStub(t)
-	q := bareQueue(t, s, sqs.Endpoint().WithConfig(s.config()))
+	q := bareQueue(t, s, sqs.Endpoint().WithConfig(s.Config()))
 	for _, trace := range []string{"Root=1\x00", "\xff"} {
 		if err := q.Limits().Check(&driver.Bag{Category: "C", Body: []byte("x"), Attrs: map[string]string{"AWSTraceHeader": trace}}); err == nil {
 			t.Errorf("%q is accepted", trace)
@@ -180,8 +181,8 @@ func TestAttackATraceHeaderThatSQSDoesNotCarryIsRefused(t *testing.T) {
 func TestAttackBuildFailsWithWrongCredentials(t *testing.T) {
 	for _, code := range []string{"InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch"} {
 		s := newStub(t)
-		s.fault = func(string, int) fault { return fault{status: 403, code: code} }
-		q, err := sqs.Emitter().WithConfig(s.config()).WithKernel(quiet).Build(s.server.URL + "/123456789012/queue")
+		s.Fault = func(string, int) awstest.Fault { return awstest.Fault{Status: 403, Code: code} }
+		q, err := sqs.Emitter().WithConfig(s.Config()).WithKernel(quiet).Build(s.URL() + "/123456789012/queue")
 		if err == nil {
 			t.Errorf("%s: built", code)
 			q.Close()
@@ -196,20 +197,20 @@ func TestAttackPollersDoNotUseUpEachOthersTries(t *testing.T) {
 	s := newStub(t)
 	var all sync.WaitGroup
 	all.Add(pollers)
-	s.fault = func(op string, n int) fault {
+	s.Fault = func(op string, n int) awstest.Fault {
 		if op == "ReceiveMessage" && n <= pollers {
 			all.Done()
 			all.Wait()
-			return fault{status: 400, code: "AccessDeniedException"}
+			return awstest.Fault{Status: 400, Code: "AccessDeniedException"}
 		}
-		return fault{}
+		return awstest.Fault{}
 	}
 	q := endpoint(t, s, swarm.WithPollerPool(pollers))
 	listen.Typed[Note](q)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	if err := q.Run(ctx); err != nil || s.count("ReceiveMessage") <= pollers {
-		t.Errorf("ended after one try of each poller: %v, %d receives", err, s.count("ReceiveMessage"))
+	if err := q.Run(ctx); err != nil || s.Count("ReceiveMessage") <= pollers {
+		t.Errorf("ended after one try of each poller: %v, %d receives", err, s.Count("ReceiveMessage"))
 	}
 }
 
@@ -237,7 +238,7 @@ func TestAttackExtendDoesNotConfirmMoreThanSQSGrants(t *testing.T) {
 // The lease is what SQS gives, also when somebody has changed the queue since Build.
 func TestAttackTheLeaseIsTheOneSQSGives(t *testing.T) {
 	s := newStub(t).with("x")
-	q := bareQueue(t, s, sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second))
+	q := bareQueue(t, s, sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second))
 	s.attrs["VisibilityTimeout"] = "2"
 	bags, err := q.Receive(t.Context(), 1)
 	if err != nil || len(bags) != 1 {
@@ -315,14 +316,14 @@ func TestAttackBuildSurvivesAClientThatAnswersNothing(t *testing.T) {
 func TestAttackALazyLookUpThatHangsOnceFailsNoSend(t *testing.T) {
 	s := newStub(t)
 	hung := make(chan struct{})
-	s.fault = func(op string, n int) fault {
+	s.Fault = func(op string, n int) awstest.Fault {
 		if op == "GetQueueUrl" && n == 1 {
 			close(hung)
-			return fault{hang: true}
+			return awstest.Fault{Hang: true}
 		}
-		return fault{}
+		return awstest.Fault{}
 	}
-	q, err := sqs.Endpoint().WithConfig(s.config()).WithLazy().
+	q, err := sqs.Endpoint().WithConfig(s.Config()).WithLazy().
 		WithKernel(quiet, swarm.WithNetworkTimeout(200*time.Millisecond), swarm.WithRetryConstant(time.Millisecond, 12)).Build("queue")
 	if err != nil {
 		t.Fatal(err)
@@ -331,7 +332,7 @@ func TestAttackALazyLookUpThatHangsOnceFailsNoSend(t *testing.T) {
 	go q.Run(t.Context())
 	<-hung
 	if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1}); err != nil {
-		t.Errorf("%v; look-ups: %d", err, s.count("GetQueueUrl"))
+		t.Errorf("%v; look-ups: %d", err, s.Count("GetQueueUrl"))
 	}
 	q.Close()
 }
@@ -345,7 +346,7 @@ func (f transport) Do(r *http.Request) (*http.Response, error) { return f(r) }
 func TestAttackAClockThatIsOffIsNotPermanent(t *testing.T) {
 	for _, code := range []string{"SignatureDoesNotMatch", "AccessDeniedException"} {
 		s := newStub(t)
-		cfg := s.config()
+		cfg := s.Config()
 		skewed := 0
 		cfg.HTTPClient = transport(func(r *http.Request) (*http.Response, error) {
 			server := time.Now().Add(time.Hour).UTC()
@@ -362,7 +363,7 @@ func TestAttackAClockThatIsOffIsNotPermanent(t *testing.T) {
 			}
 			return out, err
 		})
-		q, err := sqs.Emitter().WithConfig(cfg).WithLazy().WithKernel(quiet).Build(s.server.URL + "/123456789012/queue")
+		q, err := sqs.Emitter().WithConfig(cfg).WithLazy().WithKernel(quiet).Build(s.URL() + "/123456789012/queue")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -379,7 +380,7 @@ func TestAttackAClockThatIsOffIsNotPermanent(t *testing.T) {
 // Who waited in vain reads that it was a timeout.
 func TestAttackATimeoutReadsAsOne(t *testing.T) {
 	s := newStub(t)
-	s.fault = func(op string, n int) fault { return fault{hang: op == "SendMessageBatch"} }
+	s.Fault = func(op string, n int) awstest.Fault { return awstest.Fault{Hang: op == "SendMessageBatch"} }
 	q := endpoint(t, s, swarm.WithNetworkTimeout(100*time.Millisecond), swarm.WithRetryConstant(time.Millisecond, 2))
 	defer q.Close()
 	err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1})
@@ -391,7 +392,7 @@ func TestAttackATimeoutReadsAsOne(t *testing.T) {
 // An ARN names the region: it counts where the configuration has none.
 func TestAttackTheRegionOfAnARNCounts(t *testing.T) {
 	s := newStub(t)
-	cfg := s.config()
+	cfg := s.Config()
 	cfg.Region, cfg.BaseEndpoint = "", nil
 	var host string
 	cfg.HTTPClient = transport(func(r *http.Request) (*http.Response, error) {

@@ -5,19 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -25,6 +21,7 @@ import (
 	"github.com/fogfish/swarm/core/emit"
 	"github.com/fogfish/swarm/core/listen"
 
+	"github.com/fogfish/swarm/broker/internal/awstest"
 	"github.com/fogfish/swarm/broker/sqs"
 )
 
@@ -39,95 +36,46 @@ var (
 	memoSum  = checksum(memoJSON)
 )
 
-// canned is SQS as a client of the SDK sees it: it takes 5 ms for a request, and its
-// answers cost next to nothing, so that what is measured is the library and the SDK.
+// canned is SQS with as many messages as a receive is to find, whoever has deleted them.
 type canned struct {
-	requests atomic.Int64
-	backlog  atomic.Int64 // messages to be received
-	deleted  atomic.Int64
-	receipt  atomic.Int64
+	*awstest.Canned
+	backlog, receipt atomic.Int64
 }
 
-const latency = 5 * time.Millisecond
-
-func (c *canned) config() aws.Config {
-	return aws.Config{Region: "eu-west-1", HTTPClient: c, BaseEndpoint: aws.String("http://stub"),
-		Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")}
+func newCanned() *canned {
+	c := &canned{}
+	c.Canned = &awstest.Canned{Protocol: awstest.JSON("1.0"), Answer: c.answer}
+	return c
 }
 
-func (c *canned) Do(r *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	c.requests.Add(1)
-	time.Sleep(latency)
-	_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	var out bytes.Buffer
+func (c *canned) answer(op string, body []byte) string {
+	var out []string
 	switch op {
 	case "SendMessageBatch", "DeleteMessageBatch", "ChangeMessageVisibilityBatch":
-		n := bytes.Count(body, []byte(`"Id":`))
-		if op == "DeleteMessageBatch" {
-			c.deleted.Add(int64(n))
+		for i := range bytes.Count(body, []byte(`"Id":`)) {
+			out = append(out, `{"MessageId":"m","MD5OfMessageBody":"`+memoSum+`","Id":"`+strconv.Itoa(i)+`"}`)
 		}
-		out.WriteString(`{"Failed":[],"Successful":[`)
-		for i := range n {
-			if i > 0 {
-				out.WriteByte(',')
-			}
-			out.WriteString(`{"MessageId":"m","MD5OfMessageBody":"` + memoSum + `","Id":"` + strconv.Itoa(i) + `"}`)
-		}
-		out.WriteString(`]}`)
+		return `{"Failed":[],"Successful":[` + strings.Join(out, ",") + `]}`
 	case "ReceiveMessage":
 		left := c.backlog.Add(-10)
 		if left < -9 {
 			c.backlog.Add(10)
-			out.WriteString(`{}`)
 			time.Sleep(20 * time.Millisecond) // a long poll
-			break
+			return `{}`
 		}
-		out.WriteString(`{"Messages":[`)
-		for i := range min(10, 10+left) {
-			if i > 0 {
-				out.WriteByte(',')
-			}
-			fmt.Fprintf(&out, `{"MessageId":"m","ReceiptHandle":"%d","Body":%q,"MD5OfBody":"%s","Attributes":{"ApproximateReceiveCount":"1","SentTimestamp":"1700000000000"},"MessageAttributes":{"Category":{"DataType":"String","StringValue":"Memo"}}}`,
-				c.receipt.Add(1), memoJSON, memoSum)
+		for range min(10, 10+left) {
+			out = append(out, fmt.Sprintf(`{"MessageId":"m","ReceiptHandle":"%d","Body":%q,"MD5OfBody":"%s","Attributes":{"ApproximateReceiveCount":"1","SentTimestamp":"1700000000000"},"MessageAttributes":{"Category":{"DataType":"String","StringValue":"Memo"}}}`,
+				c.receipt.Add(1), memoJSON, memoSum))
 		}
-		out.WriteString(`]}`)
-	default:
-		out.WriteString(`{"QueueUrl":"http://stub/1/queue","Attributes":{"VisibilityTimeout":"30"}}`)
+		return `{"Messages":[` + strings.Join(out, ",") + `]}`
 	}
-	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
-		Body: io.NopCloser(&out), ContentLength: int64(out.Len()), Request: r}, nil
-}
-
-// usage is what n messages took.
-type usage struct {
-	wall, cpu time.Duration
-	requests  float64
-}
-
-func (c *canned) measure(n int, f func()) usage {
-	before := cpu()
-	requests := c.requests.Load()
-	began := time.Now()
-	f()
-	return usage{time.Since(began), cpu() - before, float64(c.requests.Load()-requests) / float64(n)}
-}
-
-func cpu() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return `{"QueueUrl":"http://stub/1/queue","Attributes":{"VisibilityTimeout":"30"}}`
 }
 
 // rawSend is the loop people write by hand: full batches, by as many goroutines as
 // there are to be requests in flight.
 func rawSend(c *canned, n, inflight int) {
-	client := awssqs.NewFromConfig(c.config())
+	client := awssqs.NewFromConfig(c.Config())
 	var all sync.WaitGroup
 	for range inflight {
 		all.Go(func() {
@@ -152,7 +100,7 @@ func rawSend(c *canned, n, inflight int) {
 }
 
 func ourSend(c *canned, n, window int) {
-	q := swarm.Must(sqs.Emitter().WithConfig(c.config()).WithKernel(quiet, swarm.WithEmitWindow(window)).Build("queue"))
+	q := swarm.Must(sqs.Emitter().WithConfig(c.Config()).WithKernel(quiet, swarm.WithEmitWindow(window)).Build("queue"))
 	enq, _ := emit.Typed[Memo](q)
 	for range n {
 		enq <- memo
@@ -165,7 +113,7 @@ func ourSend(c *canned, n, window int) {
 
 // rawReceive is the loop people write by hand: receive ten, decode, delete ten.
 func rawReceive(c *canned, n, inflight int) {
-	client := awssqs.NewFromConfig(c.config())
+	client := awssqs.NewFromConfig(c.Config())
 	c.backlog.Store(int64(n))
 	url := aws.String("http://stub/1/queue")
 	var all sync.WaitGroup
@@ -195,7 +143,7 @@ func rawReceive(c *canned, n, inflight int) {
 }
 
 func ourReceive(c *canned, n, pollers int) {
-	q := swarm.Must(sqs.Listener().WithConfig(c.config()).WithKernel(quiet, swarm.WithPollerPool(pollers)).Build("queue"))
+	q := swarm.Must(sqs.Listener().WithConfig(c.Config()).WithKernel(quiet, swarm.WithPollerPool(pollers)).Build("queue"))
 	deq, ack := listen.Typed[Memo](q)
 	c.backlog.Store(int64(n))
 	go q.Run(context.Background())
@@ -207,32 +155,11 @@ func ourReceive(c *canned, n, pollers int) {
 	}
 }
 
-// compare runs both in turn and reports the median of the ratios.
-func compare(b *testing.B, n int, requests float64, raw, ours func(c *canned)) {
-	c := &canned{}
-	raw(c)
-	ours(c)
-	var speed, cpus, per []float64
-	for range 5 {
-		x := c.measure(n, func() { raw(c) })
-		y := c.measure(n, func() { ours(c) })
-		speed = append(speed, x.wall.Seconds()/y.wall.Seconds())
-		cpus = append(cpus, y.cpu.Seconds()/x.cpu.Seconds())
-		per = append(per, y.requests)
-	}
-	median := func(x []float64) float64 { slices.Sort(x); return x[len(x)/2] }
-	b.ReportMetric(median(speed), "speed")
-	b.ReportMetric(0.9, "min-speed")
-	b.ReportMetric(median(cpus), "cpu")
-	b.ReportMetric(1.5, "max-cpu")
-	b.ReportMetric(median(per), "requests/msg")
-	b.ReportMetric(requests, "max-requests/msg")
-}
-
 func BenchmarkBudgetSend(b *testing.B) {
 	for _, x := range []struct{ window, inflight, n int }{{10, 1, 1600}, {160, 16, 16000}} {
 		b.Run(fmt.Sprintf("window=%d/raw=%d", x.window, x.inflight), func(b *testing.B) {
-			compare(b, x.n, 0.11, func(c *canned) { rawSend(c, x.n, x.inflight) }, func(c *canned) { ourSend(c, x.n, x.window) })
+			c := newCanned()
+			c.Compare(b, x.n, 0.11, func() { rawSend(c, x.n, x.inflight) }, func() { ourSend(c, x.n, x.window) })
 		})
 	}
 }
@@ -240,7 +167,8 @@ func BenchmarkBudgetSend(b *testing.B) {
 func BenchmarkBudgetReceive(b *testing.B) {
 	for _, x := range []struct{ pollers, n int }{{1, 1600}, {16, 16000}} {
 		b.Run(fmt.Sprintf("pollers=%d", x.pollers), func(b *testing.B) {
-			compare(b, x.n, 0.24, func(c *canned) { rawReceive(c, x.n, x.pollers) }, func(c *canned) { ourReceive(c, x.n, x.pollers) })
+			c := newCanned()
+			c.Compare(b, x.n, 0.24, func() { rawReceive(c, x.n, x.pollers) }, func() { ourReceive(c, x.n, x.pollers) })
 		})
 	}
 }
@@ -249,6 +177,8 @@ func BenchmarkBudgetReceive(b *testing.B) {
 type Stamp struct {
 	At time.Time `json:"at"`
 }
+
+const latency = 5 * time.Millisecond
 
 // p99 of the time from Enq to the consumer, of messages sent 5 ms apart, while as many
 // messages of another category hang as the kernel takes: a share, and half of one parked.

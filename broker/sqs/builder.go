@@ -237,7 +237,7 @@ func (b *Builder[K]) driver(name string) (built, []swarm.Option, error) {
 	}
 	out := built{queue: q}
 	if lambda {
-		out.function = newFunction(q, b.emits, cfg.Logger)
+		out.function = newFunction(q, b.emits, cfg)
 	}
 	return out, b.opts.Kernel, nil
 }

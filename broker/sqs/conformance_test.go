@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/fogfish/swarm/qtest"
@@ -23,11 +22,7 @@ import (
 // cloud is the configuration of a client of LocalStack, in this package's account.
 func cloud(t testing.TB) aws.Config {
 	t.Helper()
-	return aws.Config{
-		Region:       "us-east-1",
-		BaseEndpoint: aws.String(localstack.Endpoint(t)),
-		Credentials:  credentials.NewStaticCredentialsProvider(localstack.Account("broker/sqs"), "test", ""),
-	}
+	return account(localstack.Endpoint(t))
 }
 
 var queues atomic.Int64

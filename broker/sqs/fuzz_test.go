@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/fogfish/swarm/broker/internal/awskit"
 	"github.com/fogfish/swarm/broker/internal/wire"
 	"github.com/fogfish/swarm/core/driver"
 )
@@ -29,7 +30,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("x"), "A", "b", "Category", "B", "Number.int", "", "", "t", uint8(1), false)
 	f.Add([]byte("x"), "A", "b", "Source", "B", ".", "1", "1", "\x00", uint8(2), true)
 	f.Fuzz(func(t *testing.T, body []byte, category, source, name, value, kind, attempt, sent, trace string, mask uint8, fifo bool) {
-		q := &queue{name: "q", fifo: fifo, maxSize: maxRequest, visibility: 30 * time.Second}
+		q := &queue{name: "q", order: awskit.Order{FIFO: fifo}, maxSize: maxRequest, visibility: 30 * time.Second}
 		now := time.Now()
 
 		// A message of anybody: each field may be missing.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/fogfish/swarm/broker/internal/awskit"
@@ -29,6 +28,7 @@ type function struct {
 	lambdakit.Function
 	sends bool
 	log   *slog.Logger
+	limit time.Duration // of a look-up
 
 	others sync.Map // queues that it is mapped to, by ARN
 	denied sync.Once
@@ -36,8 +36,8 @@ type function struct {
 
 var _ driver.Runner = (*function)(nil)
 
-func newFunction(q *queue, sends bool, log *slog.Logger) *function {
-	f := &function{queue: q, sends: sends, log: log}
+func newFunction(q *queue, sends bool, cfg swarm.Config) *function {
+	f := &function{queue: q, sends: sends, log: cfg.Logger, limit: cfg.NetworkTimeout}
 	f.Function = lambdakit.Function{Open: f.receive, Answer: f.answer}
 	return f
 }

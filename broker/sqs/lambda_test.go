@@ -21,6 +21,7 @@ import (
 	"github.com/fogfish/swarm/core/kernel"
 	"github.com/fogfish/swarm/core/listen"
 
+	"github.com/fogfish/swarm/broker/internal/awstest"
 	"github.com/fogfish/swarm/broker/sqs"
 )
 
@@ -50,7 +51,8 @@ func (f *mapped) invoke(payload []byte) ([]string, error) {
 	f.Helper()
 	h := <-f.handler
 	f.handler <- h
-	ctx, cancel := context.WithTimeout(context.WithValue(f.Context(), "x-amzn-trace-id", "Root=1"), 10*time.Second) //nolint:staticcheck // the key of the runtime
+	//lint:ignore SA1029 the key of the runtime
+	ctx, cancel := context.WithTimeout(context.WithValue(f.Context(), "x-amzn-trace-id", "Root=1"), 10*time.Second)
 	defer cancel()
 	given := bytes.Clone(payload)
 	out, err := h.Invoke(ctx, given)
@@ -247,11 +249,11 @@ func TestLambdaRetryAfter(t *testing.T) {
 			s := newStub(t)
 			var mu sync.Mutex
 			asked := map[string]float64{}
-			s.fault = func(op string, _ int) fault {
+			s.Fault = func(op string, _ int) awstest.Fault {
 				if denied && op == "ChangeMessageVisibilityBatch" {
-					return fault{status: 403, code: "AccessDeniedException"}
+					return awstest.Fault{Status: 403, Code: "AccessDeniedException"}
 				}
-				return fault{}
+				return awstest.Fault{}
 			}
 			s.watch = func(op string, in map[string]any) {
 				if op != "ChangeMessageVisibilityBatch" {
@@ -264,7 +266,7 @@ func TestLambdaRetryAfter(t *testing.T) {
 					asked[e["ReceiptHandle"].(string)], _ = e["VisibilityTimeout"].(float64)
 				}
 			}
-			f := function(t, sqs.Listener().WithConfig(s.config()))
+			f := function(t, sqs.Listener().WithConfig(s.Config()))
 			deq, ack := listen.Typed[Note](f.q)
 			go func() {
 				for msg := range deq {
@@ -295,28 +297,28 @@ func TestLambdaRetryAfter(t *testing.T) {
 // In a function the builder asks nothing, and a listener needs no name.
 func TestBuildInLambda(t *testing.T) {
 	s := newStub(t)
-	if _, err := sqs.Listener().WithConfig(s.config()).Build(""); err == nil {
+	if _, err := sqs.Listener().WithConfig(s.Config()).Build(""); err == nil {
 		t.Error("a service builds without a name")
 	}
 	t.Setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9")
-	if _, err := sqs.Listener().WithConfig(s.config()).Build(""); err != nil {
+	if _, err := sqs.Listener().WithConfig(s.Config()).Build(""); err != nil {
 		t.Error(err)
 	}
-	if _, err := sqs.Endpoint().WithConfig(s.config()).Build(""); err == nil {
+	if _, err := sqs.Endpoint().WithConfig(s.Config()).Build(""); err == nil {
 		t.Error("an endpoint builds without a name")
 	}
 	for _, build := range []func() error{
-		func() error { _, err := sqs.Endpoint().WithConfig(s.config()).Build("queue"); return err },
-		func() error { _, err := sqs.Emitter().WithConfig(s.config()).Build("queue"); return err },
+		func() error { _, err := sqs.Endpoint().WithConfig(s.Config()).Build("queue"); return err },
+		func() error { _, err := sqs.Emitter().WithConfig(s.Config()).Build("queue"); return err },
 	} {
 		if err := build(); err != nil {
 			t.Error(err)
 		}
 	}
-	if n := s.count("GetQueueUrl", "GetQueueAttributes"); n != 0 {
+	if n := s.Count("GetQueueUrl", "GetQueueAttributes"); n != 0 {
 		t.Errorf("%d requests", n)
 	}
-	q, err := sqs.Listener().WithConfig(s.config()).WithPoller().Build("queue")
+	q, err := sqs.Listener().WithConfig(s.Config()).WithPoller().Build("queue")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +336,7 @@ func TestBuildInLambda(t *testing.T) {
 func (s *stub) foreignNote(t *testing.T, id int) {
 	t.Helper()
 	_, code := s.do(t.Context(), "SendMessageBatch", map[string]any{"Entries": []any{map[string]any{"Id": "0", "MessageBody": fmt.Sprintf(`{"id":%d}`, id),
-		"MessageAttributes": map[string]any{"Category": map[string]any{"DataType": "String", "StringValue": "Note"}}}}}, fault{})
+		"MessageAttributes": map[string]any{"Category": map[string]any{"DataType": "String", "StringValue": "Note"}}}}}, awstest.Fault{})
 	if code != "" {
 		t.Fatal(code)
 	}

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/fogfish/swarm/core/kernel"
 	"github.com/fogfish/swarm/core/listen"
 
+	"github.com/fogfish/swarm/broker/internal/awstest"
 	"github.com/fogfish/swarm/broker/sqs"
 )
 
@@ -26,11 +26,11 @@ type Note struct {
 	ID int `json:"id"`
 }
 
-var quiet = swarm.WithLogger(slog.New(slog.DiscardHandler))
+var quiet = awstest.Quiet
 
 func endpoint(t testing.TB, s *stub, opts ...swarm.Option) *kernel.Endpoint {
 	t.Helper()
-	q, err := sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second).
+	q, err := sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).
 		WithKernel(append([]swarm.Option{quiet, swarm.WithRetryConstant(time.Millisecond, 12)}, opts...)...).Build(s.name())
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestWhatSQSWouldRefuseIsRefusedBeforeTheCall(t *testing.T) {
 			t.Errorf("got %v, want it to say %q", err, want)
 		}
 	}
-	if n := s.count("SendMessageBatch"); n != 0 {
+	if n := s.Count("SendMessageBatch"); n != 0 {
 		t.Errorf("%d calls", n)
 	}
 	q.Close()
@@ -175,115 +175,72 @@ func TestForeignMessages(t *testing.T) {
 
 // EM13 on FIFO: each value has an id of its own, which stays the same over retries.
 func TestSendFaults(t *testing.T) {
-	const total = 300
-	for name, f := range map[string]func(n int) fault{
-		"throttled":        func(n int) fault { return fault{status: 400, code: "RequestThrottled"} },
-		"throttled by KMS": func(n int) fault { return fault{status: 400, code: "KmsThrottled"} },
-		"over limit":       func(n int) fault { return fault{status: 403, code: "OverLimit"} },
-		"500":              func(n int) fault { return fault{status: 500, code: "InternalFailure"} },
-		"503":              func(n int) fault { return fault{status: 503, code: "ServiceUnavailable"} },
-		"reset":            func(n int) fault { return fault{reset: true} },
-		"hang":             func(n int) fault { return fault{hang: true} },
-		"partial": func(n int) fault {
-			return fault{entries: map[int]entry{0: {code: "InternalError"}, 3: {code: "ThrottlingException", sender: true}}}
-		},
-		"checksum":    func(n int) fault { return fault{garble: true} },
-		"answer lost": func(n int) fault { return fault{lost: true} },
-		"refused permanently": func(n int) fault {
-			return fault{entries: map[int]entry{1: {code: "InvalidMessageContents", sender: true}}}
-		},
-	} {
-		for _, fifo := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, fifo %v", name, fifo), func(t *testing.T) {
-				t.Parallel()
-				s := newStub(t)
-				s.fifo = fifo
-				s.fault = func(op string, n int) fault {
-					if op == "SendMessageBatch" && n%4 == 2 {
-						return f(n)
+	for _, fifo := range []bool{false, true} {
+		t.Run(fmt.Sprint("fifo ", fifo), func(t *testing.T) {
+			awstest.Ledger{
+				Op: "SendMessageBatch", Dedup: fifo, Ordered: fifo,
+				Faults: map[string]awstest.Fault{
+					"throttled":        {Status: 400, Code: "RequestThrottled"},
+					"throttled by KMS": {Status: 400, Code: "KmsThrottled"},
+					"over limit":       {Status: 403, Code: "OverLimit"},
+					"500":              {Status: 500, Code: "InternalFailure"},
+					"503":              {Status: 503, Code: "ServiceUnavailable"},
+					"reset":            {Reset: true},
+					"hang":             {Hang: true},
+					"answer lost":      {Lost: true},
+					"partial":          {Entries: map[int]awstest.Entry{0: {Code: "InternalError"}, 3: {Code: "ThrottlingException", Sender: true}}},
+					"refused":          {Entries: map[int]awstest.Entry{1: {Code: "InvalidMessageContents", Sender: true}}},
+				},
+				Permanent: map[string]bool{"refused": true},
+				Open: func(t *testing.T) (*awstest.Stub, func(...swarm.Option) *kernel.Emitter) {
+					s := newStub(t)
+					s.fifo = fifo
+					return s.Stub, func(opts ...swarm.Option) *kernel.Emitter {
+						return swarm.Must(sqs.Emitter().WithConfig(s.Config()).WithKernel(opts...).Build(s.name()))
 					}
-					return fault{}
-				}
-				var told atomic.Int64
-				q := endpoint(t, s, swarm.WithEmitWindow(40), swarm.WithNetworkTimeout(200*time.Millisecond))
-				enq, dlq := emit.Typed[Note](q,
-					emit.OnFailure(func(Note, error) { told.Add(1) }),
-					emit.OrderBy(func(n Note) string { return fmt.Sprint(n.ID % 7) }))
-				var dead atomic.Int64
-				var reader sync.WaitGroup
-				reader.Go(func() {
-					for range dlq {
-						dead.Add(1)
-					}
-				})
-				for i := range total {
-					enq <- Note{i}
-				}
-				close(enq)
-				if err := q.Close(); err != nil {
-					t.Error(err)
-				}
-				reader.Wait()
-				seen := map[string]int{}
-				for _, body := range s.bodies() {
-					seen[body]++
-				}
-				extra := s.left() - len(seen)
-				if name == "checksum" {
-					// It is stored, and reported: neither copied again nor lost.
-					if len(seen) != total || extra > 0 || told.Load() == 0 || told.Load() != dead.Load() {
-						t.Errorf("stored %d and %d copies, told %d", len(seen), extra, told.Load())
-					}
-					return
-				}
-				if len(seen)+int(told.Load()) != total || told.Load() != dead.Load() {
-					t.Errorf("confirmed %d, told %d, dlq %d, want %d in all", len(seen), told.Load(), dead.Load(), total)
-				}
-				if name != "refused permanently" && told.Load() > 0 {
-					t.Errorf("%d failed for good", told.Load())
-				}
-				if fifo && extra > 0 {
-					t.Errorf("%d duplicates on FIFO", extra)
-				}
-				if name != "answer lost" && extra > 0 {
-					t.Errorf("%d duplicates", extra)
-				}
-				if fifo {
-					last := map[int]int{}
-					for _, body := range s.bodies() {
-						var id int
-						fmt.Sscanf(body, `{"id":%d}`, &id)
-						if id < last[id%7] {
-							t.Errorf("group %d: %d after %d", id%7, id, last[id%7])
-						}
-						last[id%7] = id
-					}
-				}
-			})
+				},
+			}.Run(t)
+		})
+	}
+}
+
+// What was changed on the way is stored, and reported: neither sent again nor lost.
+func TestAChecksumThatDoesNotMatchIsReported(t *testing.T) {
+	for _, fifo := range []bool{false, true} {
+		s := newStub(t)
+		s.fifo = fifo
+		s.Once("SendMessageBatch", awstest.Fault{Garble: true})
+		q := endpoint(t, s)
+		err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1})
+		if e, ok := errors.AsType[*swarm.EmitError](err); !ok || e.Attempts != 1 || !strings.Contains(err.Error(), "checksum") {
+			t.Errorf("fifo %v: got %v", fifo, err)
+		}
+		if err := q.Close(); err != nil || s.left() != 1 || s.Count("SendMessageBatch") != 1 {
+			t.Errorf("fifo %v: %v, %d stored, %d requests", fifo, err, s.left(), s.Count("SendMessageBatch"))
 		}
 	}
 }
 
 func TestReceiveAndSettleFaults(t *testing.T) {
 	const total = 100
-	for name, f := range map[string]fault{
-		"throttled":   {status: 400, code: "RequestThrottled"},
-		"500":         {status: 500, code: "InternalFailure"},
-		"reset":       {reset: true},
-		"hang":        {hang: true},
-		"partial":     {entries: map[int]entry{0: {code: "InternalError"}}},
-		"answer lost": {lost: true},
-		"checksum":    {garble: true},
+	for name, f := range map[string]awstest.Fault{
+		"throttled":   {Status: 400, Code: "RequestThrottled"},
+		"500":         {Status: 500, Code: "InternalFailure"},
+		"reset":       {Reset: true},
+		"hang":        {Hang: true},
+		"partial":     {Entries: map[int]awstest.Entry{0: {Code: "InternalError"}}},
+		"answer lost": {Lost: true},
+		"checksum":    {Garble: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStub(t)
 			s.attrs["VisibilityTimeout"] = "2"
-			s.fault = func(op string, n int) fault {
+			s.Fault = func(op string, n int) awstest.Fault {
 				if op != "SendMessageBatch" && op != "GetQueueUrl" && op != "GetQueueAttributes" && n%5 == 2 {
 					return f
 				}
-				return fault{}
+				return awstest.Fault{}
 			}
 			q := endpoint(t, s, swarm.WithNetworkTimeout(300*time.Millisecond), swarm.WithRedelivery(func(int) time.Duration { return 0 }))
 			deq, ack := listen.Typed[Note](q)
@@ -317,18 +274,18 @@ func TestReceiveAndSettleFaults(t *testing.T) {
 func TestAFatalErrorEndsRunAfterABoundedNumberOfTries(t *testing.T) {
 	for _, code := range []string{"QueueDoesNotExist", "AccessDeniedException"} {
 		s := newStub(t)
-		s.fault = func(op string, n int) fault {
+		s.Fault = func(op string, n int) awstest.Fault {
 			if op == "ReceiveMessage" {
-				return fault{status: http.StatusBadRequest, code: code}
+				return awstest.Fault{Status: http.StatusBadRequest, Code: code}
 			}
-			return fault{}
+			return awstest.Fault{}
 		}
 		q := endpoint(t, s)
 		listen.Typed[Note](q)
 		if err := q.Run(t.Context()); err == nil || !strings.Contains(err.Error(), code) {
 			t.Errorf("got %v, want %s", err, code)
 		}
-		if n := s.count("ReceiveMessage"); n != 3 {
+		if n := s.Count("ReceiveMessage"); n != 3 {
 			t.Errorf("%d tries", n)
 		}
 	}
@@ -337,7 +294,7 @@ func TestAFatalErrorEndsRunAfterABoundedNumberOfTries(t *testing.T) {
 func TestFairQueueSendsTheOrderingKeyAsGroup(t *testing.T) {
 	for _, fair := range []bool{false, true} {
 		s := newStub(t)
-		b := sqs.Emitter().WithConfig(s.config()).WithKernel(quiet)
+		b := sqs.Emitter().WithConfig(s.Config()).WithKernel(quiet)
 		if fair {
 			b.WithFairQueue()
 		}
@@ -358,7 +315,7 @@ func TestGroupBatchingTakesFewerRequests(t *testing.T) {
 	for _, batching := range []bool{false, true} {
 		s := newStub(t)
 		s.fifo = true
-		b := sqs.Emitter().WithConfig(s.config()).WithKernel(quiet, swarm.WithEmitWindow(50))
+		b := sqs.Emitter().WithConfig(s.Config()).WithKernel(quiet, swarm.WithEmitWindow(50))
 		if batching {
 			b.WithGroupBatching()
 		}
@@ -371,12 +328,12 @@ func TestGroupBatchingTakesFewerRequests(t *testing.T) {
 		if err := q.Close(); err != nil {
 			t.Error(err)
 		}
-		for i, body := range s.bodies() {
+		for i, body := range s.Accepted() {
 			if body != fmt.Sprintf(`{"id":%d}`, i) {
 				t.Errorf("batching %v: %s at %d", batching, body, i)
 			}
 		}
-		if n := s.count("SendMessageBatch"); batching && n > total/5 || !batching && n != total {
+		if n := s.Count("SendMessageBatch"); batching && n > total/5 || !batching && n != total {
 			t.Errorf("batching %v: %d requests for %d messages of one group", batching, n, total)
 		}
 	}
@@ -425,8 +382,8 @@ func TestRequestsPerMessage(t *testing.T) {
 			go q.Run(context.Background())
 			eventually(t, "the queue is empty", func() bool { return s.left() == 0 })
 			q.Close()
-			send := float64(s.count("SendMessageBatch")) / total
-			rest := float64(s.count("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch")) / total
+			send := float64(s.Count("SendMessageBatch")) / total
+			rest := float64(s.Count("ReceiveMessage", "DeleteMessageBatch", "ChangeMessageVisibilityBatch")) / total
 			t.Logf("requests a message: send %.3f, receive and delete %.3f", send, rest)
 			if send > 0.11 || rest > 0.24 {
 				t.Errorf("requests a message: send %.3f, receive and delete %.3f", send, rest)
@@ -439,7 +396,7 @@ func TestRequestsPerMessage(t *testing.T) {
 func TestBuild(t *testing.T) {
 	s := newStub(t)
 	build := func(name string, change func(*sqs.Builder[*kernel.Endpoint])) error {
-		b := sqs.Endpoint().WithConfig(s.config()).WithKernel(quiet)
+		b := sqs.Endpoint().WithConfig(s.Config()).WithKernel(quiet)
 		if change != nil {
 			change(b)
 		}
@@ -449,7 +406,7 @@ func TestBuild(t *testing.T) {
 		}
 		return err
 	}
-	for _, name := range []string{"queue", "arn:aws:sqs:eu-west-1:123456789012:queue", s.server.URL + "/123456789012/queue"} {
+	for _, name := range []string{"queue", "arn:aws:sqs:eu-west-1:123456789012:queue", s.URL() + "/123456789012/queue"} {
 		if err := build(name, nil); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -459,11 +416,12 @@ func TestBuild(t *testing.T) {
 		change     func(*sqs.Builder[*kernel.Endpoint])
 	}{
 		{"", "CONFIG_SWARM_SOURCE_SQS or CONFIG_SWARM_TARGET_SQS is not set", nil},
-		{"other", "queue other in region eu-west-1", nil},
-		{"no good", `"no good" is not the name, URL or ARN`, nil},
+		{"other", "sqs: queue other: look up:", nil},
+		{"other", "(region eu-west-1)", nil},
+		{"no good", `"no good" is not the name or ARN of a queue`, nil},
 		{".fifo", `is not the name`, nil},
 		{"arn:aws:s3:::bucket", "is not the ARN of a queue", nil},
-		{"arn:aws:sqs:us-east-1:123456789012:queue", "is in region us-east-1, the client in eu-west-1", nil},
+		{"arn:aws:sqs:us-east-1:123456789012:queue", "queue queue is in region us-east-1, the client in eu-west-1", nil},
 		{"queue", "WithBatchSize(0)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithBatchSize(0) }},
 		{"queue", "WithBatchSize(11)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithBatchSize(11) }},
 		{"queue", "WithWaitTime(30s)", func(b *sqs.Builder[*kernel.Endpoint]) { b.WithWaitTime(30 * time.Second) }},
@@ -495,14 +453,14 @@ func TestBuild(t *testing.T) {
 	})
 	t.Run("a look-up of attributes that is denied is a warning", func(t *testing.T) {
 		s := newStub(t)
-		s.fault = func(op string, _ int) fault {
+		s.Fault = func(op string, _ int) awstest.Fault {
 			if op == "GetQueueAttributes" {
-				return fault{status: 400, code: "AccessDeniedException"}
+				return awstest.Fault{Status: 400, Code: "AccessDeniedException"}
 			}
-			return fault{}
+			return awstest.Fault{}
 		}
 		var log strings.Builder
-		q, err := sqs.Emitter().WithConfig(s.config()).WithKernel(swarm.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))).Build("queue")
+		q, err := sqs.Emitter().WithConfig(s.Config()).WithKernel(swarm.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))).Build("queue")
 		if err != nil || !strings.Contains(log.String(), "may not be read") {
 			t.Fatalf("got %v, log %s", err, log.String())
 		}
@@ -510,20 +468,20 @@ func TestBuild(t *testing.T) {
 	})
 	t.Run("lazy asks nothing", func(t *testing.T) {
 		s := newStub(t)
-		q, err := sqs.Endpoint().WithConfig(s.config()).WithLazy().WithKernel(quiet).Build("queue")
-		if err != nil || s.count("GetQueueUrl", "GetQueueAttributes") != 0 {
+		q, err := sqs.Endpoint().WithConfig(s.Config()).WithLazy().WithKernel(quiet).Build("queue")
+		if err != nil || s.Count("GetQueueUrl", "GetQueueAttributes") != 0 {
 			t.Fatal(err)
 		}
-		if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1}); err != nil || s.count("GetQueueUrl") != 1 {
+		if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1}); err != nil || s.Count("GetQueueUrl") != 1 {
 			t.Error(err)
 		}
 		q.Close()
 	})
 	t.Run("a hung look-up ends by the network timeout", func(t *testing.T) {
 		s := newStub(t)
-		s.fault = func(string, int) fault { return fault{hang: true} }
+		s.Fault = func(string, int) awstest.Fault { return awstest.Fault{Hang: true} }
 		began := time.Now()
-		_, err := sqs.Emitter().WithConfig(s.config()).WithKernel(quiet, swarm.WithNetworkTimeout(100*time.Millisecond)).Build("queue")
+		_, err := sqs.Emitter().WithConfig(s.Config()).WithKernel(quiet, swarm.WithNetworkTimeout(100*time.Millisecond)).Build("queue")
 		if err == nil || time.Since(began) > 5*time.Second {
 			t.Errorf("got %v after %s", err, time.Since(began))
 		}

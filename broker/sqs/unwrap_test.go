@@ -24,6 +24,7 @@ import (
 	"github.com/fogfish/swarm/core/listen"
 	"github.com/fogfish/swarm/qtest"
 
+	"github.com/fogfish/swarm/broker/internal/awstest"
 	"github.com/fogfish/swarm/broker/internal/wire"
 	"github.com/fogfish/swarm/broker/sqs"
 )
@@ -32,7 +33,7 @@ import (
 func (s *stub) foreign(t *testing.T, bodies ...string) {
 	t.Helper()
 	for _, body := range bodies {
-		if _, code := s.do(t.Context(), "SendMessageBatch", map[string]any{"Entries": []any{map[string]any{"Id": "0", "MessageBody": body}}}, fault{}); code != "" {
+		if _, code := s.do(t.Context(), "SendMessageBatch", map[string]any{"Entries": []any{map[string]any{"Id": "0", "MessageBody": body}}}, awstest.Fault{}); code != "" {
 			t.Fatal(code)
 		}
 	}
@@ -44,7 +45,7 @@ func unwrapping(t *testing.T, s *stub, errs chan<- error, layers ...sqs.Envelope
 	if errs != nil {
 		opts = append(opts, swarm.WithStdErr(errs))
 	}
-	q, err := sqs.Listener().WithConfig(s.config()).WithWaitTime(time.Second).WithUnwrap(layers...).WithKernel(opts...).Build(s.name())
+	q, err := sqs.Listener().WithConfig(s.Config()).WithWaitTime(time.Second).WithUnwrap(layers...).WithKernel(opts...).Build(s.name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestAMessageIsDeletedWhenAllItsRecordsAre(t *testing.T) {
 	if err := q.Close(); err != nil {
 		t.Error(err)
 	}
-	if n := s.count("ChangeMessageVisibilityBatch"); n != 0 {
+	if n := s.Count("ChangeMessageVisibilityBatch"); n != 0 {
 		t.Errorf("%d changes of visibility", n)
 	}
 }
@@ -113,7 +114,7 @@ func TestANackOfOneRecordReturnsTheMessage(t *testing.T) {
 	}
 	ack <- all[0]
 	ack <- all[1].Fail(errors.New("not today"))
-	if s.left() != 1 || s.count("ChangeMessageVisibilityBatch") != 0 {
+	if s.left() != 1 || s.Count("ChangeMessageVisibilityBatch") != 0 {
 		t.Error("SQS was told before all records were settled")
 	}
 	ack <- all[2]
@@ -128,7 +129,7 @@ func TestANackOfOneRecordReturnsTheMessage(t *testing.T) {
 	if err := q.Close(); err != nil {
 		t.Error(err)
 	}
-	if n, m := s.count("ChangeMessageVisibilityBatch"), s.count("DeleteMessageBatch"); n != 1 || m != 1 {
+	if n, m := s.Count("ChangeMessageVisibilityBatch"), s.Count("DeleteMessageBatch"); n != 1 || m != 1 {
 		t.Errorf("%d changes of visibility and %d deletes, want 1 and 1", n, m)
 	}
 }
@@ -136,11 +137,11 @@ func TestANackOfOneRecordReturnsTheMessage(t *testing.T) {
 // A request that fails is made again: no record is forgotten.
 func TestSettlingRecordsSurvivesFaults(t *testing.T) {
 	s := newStub(t)
-	s.fault = func(op string, n int) fault {
+	s.Fault = func(op string, n int) awstest.Fault {
 		if (op == "DeleteMessageBatch" || op == "ChangeMessageVisibilityBatch") && n <= 2 {
-			return fault{status: 500, code: "InternalError"}
+			return awstest.Fault{Status: 500, Code: "InternalError"}
 		}
-		return fault{}
+		return awstest.Fault{}
 	}
 	q := unwrapping(t, s, nil, sqs.S3)
 	deq, ack := objects(q)
@@ -171,7 +172,7 @@ func TestManyRecordsHaveOneLease(t *testing.T) {
 		keys[i] = strconv.Itoa(i)
 	}
 	s.foreign(t, s3Notification(keys...))
-	q, err := sqs.Connect(s.name(), sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second).WithUnwrap())
+	q, err := sqs.Connect(s.name(), sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).WithUnwrap())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +189,7 @@ func TestManyRecordsHaveOneLease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := s.count("ChangeMessageVisibilityBatch"); n != 1 {
+	if n := s.Count("ChangeMessageVisibilityBatch"); n != 1 {
 		t.Errorf("%d requests to extend one lease", n)
 	}
 	var settle []driver.Settlement
@@ -201,7 +202,7 @@ func TestManyRecordsHaveOneLease(t *testing.T) {
 			settle = settle[:0]
 		}
 	}
-	if n := s.count("DeleteMessageBatch"); n != 1 || s.left() != 0 {
+	if n := s.Count("DeleteMessageBatch"); n != 1 || s.left() != 0 {
 		t.Errorf("%d requests to delete, %d left", n, s.left())
 	}
 }
@@ -210,7 +211,7 @@ func TestManyRecordsHaveOneLease(t *testing.T) {
 func TestALostLeaseIsLostForAllRecords(t *testing.T) {
 	s := newStub(t)
 	s.foreign(t, s3Notification("a", "b"))
-	q, err := sqs.Connect(s.name(), sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second).WithUnwrap(sqs.S3))
+	q, err := sqs.Connect(s.name(), sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).WithUnwrap(sqs.S3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +244,7 @@ func TestUnwrapOfSomethingElse(t *testing.T) {
 	_ = q.Close()
 
 	s = newStub(t)
-	auto, err := sqs.Endpoint().WithConfig(s.config()).WithWaitTime(time.Second).WithUnwrap().WithKernel(quiet, swarm.WithDefaultCategory("Plain")).Build(s.name())
+	auto, err := sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).WithUnwrap().WithKernel(quiet, swarm.WithDefaultCategory("Plain")).Build(s.name())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -260,7 +260,17 @@ func (l *lane[T]) reportRefused() {
 	}
 }
 
-func (l *lane[T]) room() bool { return l.inflight+len(l.failed) < l.cfg.EmitWindow }
+// room for one more value. A dead letter that its invocation has given up takes none: the
+// next one is not to wait for somebody to read it.
+func (l *lane[T]) room() bool {
+	n := l.inflight
+	for i := range l.failed {
+		if !l.failed[i].givenUp {
+			n++
+		}
+	}
+	return n < l.cfg.EmitWindow
+}
 
 // take encodes a value.
 func (l *lane[T]) take(v T) {

@@ -10,7 +10,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.2
 	github.com/aws/aws-sdk-go-v2/service/dynamodbstreams v1.46.7
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.11
-	github.com/fogfish/swarm/qtest/localstack v0.1.0
+	github.com/fogfish/swarm/qtest v0.1.0
 )
 
 require (
@@ -28,4 +28,7 @@ require (
 	github.com/aws/smithy-go v1.28.9 // indirect
 )
 
-replace github.com/fogfish/swarm/qtest/localstack => ../localstack
+replace (
+	github.com/fogfish/swarm/core => ../../core
+	github.com/fogfish/swarm/qtest => ../
+)

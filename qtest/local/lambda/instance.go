@@ -169,22 +169,33 @@ func (in *instance) lost() error {
 	return &FunctionError{Type: ErrExit.Type, Message: "Runtime exited with error: " + in.exitErr.Error(), cause: in.exitErr}
 }
 
-// serve gives the invocation to the process and sees to its end. It returns false if the
-// process ended before it had taken the event although it had been ready.
-func (in *instance) serve(inv *invocation) bool {
+// started waits until the process has asked for its first event, however long ago that
+// was, and returns why it has not.
+func (in *instance) started() error {
+	late := time.NewTimer(time.Until(in.made.Add(initTimeout)))
+	defer late.Stop()
 	select {
 	case <-in.ready:
 	case <-in.exited:
-		select {
-		case <-in.ready:
-			return false
-		default:
-		}
-		inv.settle(nil, in.lost())
-		return true
-	case <-time.After(time.Until(in.made.Add(initTimeout))):
-		inv.settle(nil, &FunctionError{Type: ErrInit.Type, Message: fmt.Sprintf("did not ask for an event within %s", initTimeout)})
-		in.end()
+	case <-late.C:
+	}
+	select {
+	case <-in.ready: // counts, whatever else has happened
+		return nil
+	default:
+	}
+	if in.ended() {
+		return in.lost()
+	}
+	in.end()
+	return &FunctionError{Type: ErrInit.Type, Message: fmt.Sprintf("did not ask for an event within %s", initTimeout)}
+}
+
+// serve gives the invocation to the process and sees to its end. It returns false if the
+// process ended before it had taken the event although it had been ready.
+func (in *instance) serve(inv *invocation) bool {
+	if err := in.started(); err != nil {
+		inv.settle(nil, err)
 		return true
 	}
 	select {

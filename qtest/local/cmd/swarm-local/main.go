@@ -169,8 +169,12 @@ func serve(ctx context.Context, cancel context.CancelFunc, o options, signals <-
 	if err != nil {
 		return false, err
 	}
-	defer summary(log, fn)
-	defer fn.Close()
+	defer func() {
+		fn.Close()
+		if err == nil || fn.Stats().Invocations > 0 { // else there is only the error to see
+			summary(log, fn)
+		}
+	}()
 	running.Store(fn)
 
 	var mappings []*lambda.Mapping

@@ -61,7 +61,7 @@ func TestEvents(t *testing.T) {
 		"no source":   {[]string{testfn}, "", 2, "", `at least one of -queue, -table, -event\nusage:`},
 		"no argument": {[]string{"-queue", "q"}, "", 2, "", `want one package\nusage:`},
 		"bad env":     {[]string{"-env", "A", testfn}, "", 2, "", `want KEY=value`},
-		"bad flag":    {[]string{"-event", "-", "-retries", "3", testfn}, "", 1, "", `MaximumRetryAttempts 3`},
+		"bad flag":    {[]string{"-event", "-", "-retries", "3", testfn}, "", 1, "", `^built [^\n]*\nswarm-local: [^\n]*MaximumRetryAttempts 3[^\n]*\n$`},
 		"help":        {[]string{"-h"}, "", 0, "", `usage: swarm-local`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,5 @@
+//go:build race
+
+package serverless_test
+
+const raced = true

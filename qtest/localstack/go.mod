@@ -1,3 +1,0 @@
-module github.com/fogfish/swarm/qtest/localstack
-
-go 1.26
