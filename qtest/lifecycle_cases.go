@@ -175,13 +175,14 @@ func closeReplies(r *rig) {
 	r.stragglers("the question was acknowledged")
 }
 
-// drainTimeout is short, where a case lets Close run into its deadline.
-const drainTimeout = time.Second
+// drainTimeout is short, where a case lets Close run into its deadline. A fifth of it has to
+// be enough for a request.
+func (r *rig) drainTimeout() time.Duration { return max(time.Second, 3*r.Slack) }
 
 func closeUndelivered(r *rig) {
 	s := r.spy()
 	s.onSend = func(ctx context.Context, _ []driver.Bag) error { <-ctx.Done(); return ctx.Err() }
-	k := r.emitter(s, swarm.WithEmitWindow(3), swarm.WithEmitCapacity(2), swarm.WithDrainTimeout(drainTimeout), r.patient())
+	k := r.emitter(s, swarm.WithEmitWindow(3), swarm.WithEmitCapacity(2), swarm.WithDrainTimeout(r.drainTimeout()), r.patient())
 	enq, dlq := r.lane(k)
 	var accepted atomic.Int64
 	r.produce(func() {
@@ -222,7 +223,7 @@ func closeUnsettled(r *rig) {
 		}
 		return nil
 	}
-	k := r.listener(s, swarm.WithDrainTimeout(drainTimeout), swarm.WithPollerPool(3))
+	k := r.listener(s, swarm.WithDrainTimeout(r.drainTimeout()), swarm.WithPollerPool(3))
 	deq, ack := listen.Typed[note](k)
 	r.inject(r.notes("left", 3)...)
 	k.start()
@@ -338,7 +339,7 @@ func closedLane(r *rig) {
 
 func closedAcks(r *rig) {
 	s := r.spy()
-	k := r.listener(s, swarm.WithDrainTimeout(drainTimeout))
+	k := r.listener(s, swarm.WithDrainTimeout(r.drainTimeout()))
 	deq, ack := listen.Typed[note](k)
 	r.inject(r.note("late"))
 	k.start()
@@ -428,11 +429,11 @@ func closeInterruptsSends(r *rig) {
 			}
 			return errNow
 		}
-		k := r.emitter(s, swarm.WithDrainTimeout(drainTimeout), swarm.WithRetryConstant(10*r.Patience, 5), r.patient())
+		k := r.emitter(s, swarm.WithDrainTimeout(r.drainTimeout()), swarm.WithRetryConstant(10*r.Patience, 5), r.patient())
 		enq, dlq := r.lane(k)
 		send(r, enq, note{"stuck"})
 		r.eventually("it is sent", func() bool { return len(s.sent()) > 0 })
-		err := r.endsInTime(k.probe, drainTimeout)
+		err := r.endsInTime(k.probe, r.drainTimeout())
 		if n := r.drainError(err).Undelivered + len(ends(r, "dlq", dlq)); n != 1 {
 			r.Errorf("1 value is left, Close says %v", err)
 		}
@@ -452,12 +453,12 @@ func closeInterruptsListener(r *rig) {
 
 	s = r.spy()
 	s.onSettle = func(ctx context.Context, _ []driver.Settlement) error { <-ctx.Done(); return ctx.Err() }
-	k = r.listener(s, swarm.WithDrainTimeout(drainTimeout), r.patient())
+	k = r.listener(s, swarm.WithDrainTimeout(r.drainTimeout()), r.patient())
 	deq, ack := listen.Typed[note](k)
 	r.inject(r.note("hung"))
 	k.start()
 	send(r, ack, take(r, "deq", deq))
-	err := r.endsInTime(k.probe, drainTimeout)
+	err := r.endsInTime(k.probe, r.drainTimeout())
 	if r.drainError(err).Unconfirmed != 1 {
 		r.Errorf("1 settlement hangs, Close says %v", err)
 	}
@@ -509,13 +510,13 @@ func closeLeavesNothing(r *rig) {
 func unreadDeadLetters(r *rig) {
 	s := r.spy()
 	s.refuseSend = func(driver.Bag) error { return errGood }
-	k := r.emitter(s, swarm.WithDrainTimeout(drainTimeout), swarm.WithEmitWindow(3))
+	k := r.emitter(s, swarm.WithDrainTimeout(r.drainTimeout()), swarm.WithEmitWindow(3))
 	enq, dlq := r.lane(k)
 	for _, text := range names("unread", 3) {
 		send(r, enq, note{text})
 	}
 	r.eventually("they are refused", func() bool { return len(s.sent()) == 3 })
-	err := r.endsInTime(k.probe, drainTimeout)
+	err := r.endsInTime(k.probe, r.drainTimeout())
 	if left := r.drainError(err); left.Undelivered != 3 {
 		r.Errorf("3 values were left for dlq, Close says %v", err)
 	}

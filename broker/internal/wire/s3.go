@@ -173,7 +173,7 @@ func (ev *event) s3(bag *driver.Bag) error {
 		return err
 	}
 	bag.Category, bag.Body, bag.Binary = S3Record, bytes.TrimSpace(body.Bytes()), false
-	bag.Source = r.EventSource
+	bag.Source, bag.ID = r.EventSource, r.id() // as of a notification
 	return nil
 }
 
