@@ -3,6 +3,7 @@ package eventddb_test
 import (
 	"encoding/json"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -256,4 +257,23 @@ func BenchmarkBudgetDecode(b *testing.B) {
 	b.ReportMetric(float64(y)/float64(x), "ratio")
 	b.ReportMetric(1.2, "max-ratio")
 	b.ReportMetric(float64(y.Microseconds())/records, "µs/record")
+
+	// What a batch of 10,000 records takes beside its payload, until consumers decode it.
+	big := []byte(`{"Records":[` + strings.Repeat(modify+",", 9_999) + modify + `]}`)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	bags, err := eventddb.Receive(big)
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if err != nil || len(bags) != 10_000 {
+		b.Fatal(len(bags), err)
+	}
+	b.ReportMetric(float64(len(big))/(1<<20), "MiB-payload-of-10k")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB-of-10k")
+	b.ReportMetric(20, "max-MiB-of-10k")
+	runtime.KeepAlive(bags)
+	runtime.KeepAlive(big)
 }
