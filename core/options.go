@@ -171,7 +171,8 @@ func WithBarrier(b *Barrier) Option {
 
 // WithDeadLetterHandled says that whoever takes a value from a dead-letter channel has
 // dealt with it: it then does not fail the invocation in which it was emitted. Without it
-// any value that failed does, also if it was taken. See clause B4.
+// any value that failed does, also if it was taken. Such channels have no buffer, at least
+// once: what is in one was taken by nobody. See clause B4.
 func WithDeadLetterHandled() Option {
 	return func(c *Config) error { c.DeadLetterHandled = true; return nil }
 }

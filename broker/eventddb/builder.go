@@ -72,7 +72,8 @@ func (b *Builder) WithLease(d time.Duration) *Builder {
 	return b
 }
 
-// WithInstance names this instance among those that share the store. Default: host,
+// WithInstance names this instance among those that share the store. No two processes may
+// have one name at the same time: they would take each other for themselves. Default: host,
 // process and a number.
 func (b *Builder) WithInstance(name string) *Builder {
 	b.opts.Require(name != "", "WithInstance(%q): must not be empty", name)

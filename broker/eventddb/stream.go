@@ -69,15 +69,29 @@ func (s *stream) Close() error { return nil }
 func (s *stream) Run(ctx context.Context, serve driver.Serve) error {
 	s.serve = serve
 	s.workers, s.seen, s.nudge = map[string]*worker{}, map[string]sighting{}, make(chan struct{}, 1)
-	var all sync.WaitGroup
+	var all, renewals sync.WaitGroup
 	every := min(s.lease/3, time.Second)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	// Leases are kept until the last consumer has ended, whatever else takes its time.
+	ended := make(chan struct{})
+	renewals.Go(func() {
+		beat := time.NewTicker(every)
+		defer beat.Stop()
+		for {
+			select {
+			case <-beat.C:
+				s.renew(context.WithoutCancel(ctx))
+			case <-ended:
+				return
+			}
+		}
+	})
+	defer renewals.Wait()
 	failures := 0
 	var next time.Time // look at the shards
 	var fatal error
 	for ctx.Err() == nil && fatal == nil {
-		s.renew(ctx)
 		if now := time.Now(); !now.Before(next) {
 			err := s.look(ctx, &all)
 			next = now.Add(s.lease / 3)
@@ -99,21 +113,10 @@ func (s *stream) Run(ctx context.Context, serve driver.Serve) error {
 		case <-ctx.Done():
 		}
 	}
-	// Consumers finish what they have; meanwhile the leases are kept.
 	s.stop()
-	ended := make(chan struct{})
-	go func() {
-		all.Wait()
-		close(ended)
-	}()
-	for {
-		select {
-		case <-tick.C:
-			s.renew(context.WithoutCancel(ctx))
-		case <-ended:
-			return fatal
-		}
-	}
+	all.Wait() // consumers finish what they have
+	close(ended)
+	return fatal
 }
 
 // outage is the pause after a request that failed.
@@ -173,13 +176,14 @@ func (s *stream) look(ctx context.Context, all *sync.WaitGroup) error {
 	share := s.divide(graph, known, now)
 	for _, l := range share.take {
 		l.Owner, l.Heir = s.instance, ""
+		taken := time.Now()
 		switch err := s.put(ctx, &l); {
 		case errors.Is(err, ErrConflict):
 			continue // somebody was faster
 		case err != nil:
 			return err
 		}
-		w := s.newWorker(l)
+		w := s.newWorker(l, taken)
 		s.mu.Lock()
 		s.workers[l.Shard] = w
 		s.mu.Unlock()
@@ -228,13 +232,26 @@ func (s *stream) tidy(ctx context.Context, graph map[string]string, known map[st
 		}
 	}
 	for shard, l := range known {
-		if _, ok := graph[shard]; !ok && (l.Done || l.Owner == "") {
-			delete(known, shard)
-			if err := s.remove(ctx, shard); err != nil {
-				return err
-			}
+		if _, ok := graph[shard]; ok {
+			continue
+		}
+		s.mu.Lock()
+		stale := s.sight(l, time.Now())
+		s.mu.Unlock()
+		if !l.Done && l.Owner != "" && !stale {
+			continue // somebody is about to find out
+		}
+		if !l.Done {
+			s.report(ctx, shard, fmt.Errorf("%w: shard %s is gone, and was not read to its end", ErrTrimmed, shard))
+		}
+		delete(known, shard)
+		if err := s.remove(ctx, shard); err != nil {
+			return err
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.seen, func(shard string, _ sighting) bool { _, ok := known[shard]; return !ok })
 	return nil
 }
 
@@ -252,19 +269,14 @@ func (s *stream) divide(graph map[string]string, known map[string]Lease, now tim
 	for _, l := range sorted(slices.Collect(maps.Values(known))) {
 		parent, here := graph[l.Shard]
 		_, alive := graph[parent]
-		if p, ok := known[parent]; l.Done || !here || alive && ok && !p.Done {
+		if p, ok := known[parent]; l.Done || !here || alive && (!ok || !p.Done) {
 			continue
 		}
 		if w := s.workers[l.Shard]; w != nil {
 			load[s.instance]++
 			continue
 		}
-		seen := s.seen[l.Shard]
-		if seen.version != l.Version {
-			seen = sighting{l.Version, now}
-			s.seen[l.Shard] = seen
-		}
-		stale := now.Sub(seen.since) >= s.lease
+		stale := s.sight(l, now)
 		switch {
 		case l.Owner == "" || l.Owner == s.instance || stale: // or was handed over to this one
 			free = append(free, l)
@@ -296,6 +308,17 @@ func (s *stream) divide(graph map[string]string, known map[string]Lease, now tim
 		}
 	}
 	return out
+}
+
+// sight takes note of a lease of others, and reports whether nobody has written it for its
+// time. Callers hold mu.
+func (s *stream) sight(l Lease, now time.Time) (stale bool) {
+	seen := s.seen[l.Shard]
+	if seen.version != l.Version {
+		seen = sighting{l.Version, now}
+		s.seen[l.Shard] = seen
+	}
+	return now.Sub(seen.since) >= s.lease
 }
 
 // shards of the stream, each with its parent.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -36,24 +37,28 @@ type worker struct {
 	lost    context.CancelCauseFunc // ends the work at once
 	working context.Context
 
+	gone  atomic.Bool // somebody else has the shard
+	timer *time.Timer
+
+	writing sync.Mutex // held while the lease is written
+	final   bool       // it is written for the last time; guarded by writing
+
 	mu      sync.Mutex
 	lease   Lease
 	written time.Time // the lease was, last
 	dirty   bool      // it has news
-	gone    bool      // somebody else has the shard
-	timer   *time.Timer
 }
 
 var errLost = errors.New("eventddb: the lease of the shard is lost")
 
-func (s *stream) newWorker(l Lease) *worker {
-	w := &worker{stream: s, shard: l.Shard, lease: l, written: time.Now(), ending: make(chan struct{})}
+func (s *stream) newWorker(l Lease, taken time.Time) *worker {
+	w := &worker{stream: s, shard: l.Shard, lease: l, written: taken, ending: make(chan struct{})}
 	if l.Sequence == "" {
 		w.begun = l.At.Truncate(time.Second) // DynamoDB rounds down when records were made
 	}
 	w.working, w.lost = context.WithCancelCause(context.Background())
 	// Whoever sees the lease not written for its time takes it: this one ends before.
-	w.timer = time.AfterFunc(s.lease*9/10, w.lose)
+	w.timer = time.AfterFunc(time.Until(taken.Add(s.lease*9/10)), w.lose)
 	return w
 }
 
@@ -62,9 +67,7 @@ func (w *worker) stop() { w.ended.Do(func() { close(w.ending) }) }
 
 // lose ends the worker at once: the contexts of its messages end, and it writes nothing.
 func (w *worker) lose() {
-	w.mu.Lock()
-	w.gone = true
-	w.mu.Unlock()
+	w.gone.Store(true)
 	w.lost(errLost)
 	w.stop()
 }
@@ -78,26 +81,30 @@ func (w *worker) isEnding() bool {
 	}
 }
 
-// renew writes the lease when it is due, has news, or must be.
-func (w *worker) renew(ctx context.Context, must bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// renew writes the lease when it is due, has news, or must be. It reports whether the
+// lease is as it should be.
+func (w *worker) renew(ctx context.Context, must bool) bool {
+	w.writing.Lock() // one at a time; the lease itself is not locked meanwhile
+	defer w.writing.Unlock()
 	s := w.stream
-	if w.gone || !must && !w.dirty && time.Since(w.written) < s.lease/3 {
-		return
+	w.mu.Lock()
+	l, due := w.lease, must || w.dirty || time.Since(w.written) >= s.lease/3
+	w.mu.Unlock()
+	switch {
+	case w.gone.Load():
+		return false
+	case w.final || !due:
+		return true
 	}
 	began := time.Now()
-	l := w.lease
 	err := s.put(ctx, &l)
 	if errors.Is(err, ErrConflict) {
 		// An heir has asked for it, or somebody has taken it.
 		var other Lease
 		if other, err = w.reload(ctx); err == nil {
 			if other.Owner != s.instance {
-				w.gone = true
-				w.lost(errLost)
-				w.stop()
-				return
+				w.lose()
+				return false
 			}
 			l.Version, l.Heir = other.Version, other.Heir
 			err = s.put(ctx, &l)
@@ -107,13 +114,19 @@ func (w *worker) renew(ctx context.Context, must bool) {
 		if ctx.Err() == nil {
 			s.log.Warn("swarm: a lease is not renewed", "shard", w.shard, "err", err)
 		}
-		return
+		return false
 	}
-	w.lease, w.written, w.dirty = l, began, false
-	w.timer.Reset(time.Until(began.Add(s.lease * 9 / 10)))
+	w.mu.Lock()
+	w.dirty = w.lease.Sequence != l.Sequence // moved on meanwhile
+	w.lease.Version, w.lease.Heir, w.written = l.Version, l.Heir, began
+	w.mu.Unlock()
+	if !w.gone.Load() {
+		w.timer.Reset(time.Until(began.Add(s.lease * 9 / 10)))
+	}
 	if l.Heir != "" && l.Heir != s.instance {
 		w.stop()
 	}
+	return true
 }
 
 func (w *worker) reload(ctx context.Context) (Lease, error) {
@@ -128,6 +141,9 @@ func (w *worker) reload(ctx context.Context) (Lease, error) {
 
 // settled moves the checkpoint: all records up to this one are.
 func (w *worker) settled(r *Record) {
+	if r.SequenceNumber == "" {
+		return // no record of DynamoDB
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lease.Sequence, w.lease.At, w.dirty = r.SequenceNumber, r.Created, true
@@ -136,36 +152,28 @@ func (w *worker) settled(r *Record) {
 // run reads until the shard ends, or the worker has to.
 func (w *worker) run(ctx context.Context) {
 	done := w.read()
-	w.timer.Stop()
-	w.mu.Lock()
-	if w.lease.Heir != "" {
-		w.lease.Owner, w.lease.Heir = w.lease.Heir, ""
-	} else {
-		w.lease.Owner = ""
-	}
-	w.lease.Done = done
-	w.mu.Unlock()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.stream.timeout)
 	defer cancel()
-	w.handOver(last)
+	w.handOver(last, done)
+	w.timer.Stop()
 	w.lost(errLost)
 }
 
 // handOver writes the lease for the last time.
-func (w *worker) handOver(ctx context.Context) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.gone {
+func (w *worker) handOver(ctx context.Context, done bool) {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	w.final = true
+	if w.gone.Load() {
 		return
 	}
-	err := w.stream.put(ctx, &w.lease)
+	l := w.current()
+	l.Owner, l.Heir, l.Done = l.Heir, "", done
+	err := w.stream.put(ctx, &l)
 	if errors.Is(err, ErrConflict) {
 		if other, again := w.reload(ctx); again == nil && other.Owner == w.stream.instance {
-			w.lease.Version = other.Version
-			if other.Heir != "" {
-				w.lease.Owner = other.Heir
-			}
-			err = w.stream.put(ctx, &w.lease)
+			l.Version, l.Owner = other.Version, other.Heir
+			err = w.stream.put(ctx, &l)
 		}
 	}
 	if err != nil {
@@ -185,6 +193,7 @@ func (w *worker) read() bool {
 			iterator, err = w.iterator(last)
 			if err != nil {
 				if gone(err) {
+					w.gap()
 					return true // it was trimmed away, and everything in it
 				}
 				failures++
@@ -207,6 +216,7 @@ func (w *worker) read() bool {
 			last, iterator, w.begun = "", nil, time.Time{}
 			continue
 		case gone(err):
+			w.gap()
 			return true
 		case err != nil:
 			failures++
@@ -315,20 +325,22 @@ func (w *worker) deliver(in []types.Record) bool {
 	items := make([]*item, 0, len(in))
 	for i := range in {
 		x := newItem(&in[i], s.arn)
-		if x.record.Created.Before(w.begun) && x.err == nil {
+		if len(items) == 0 && x.err == nil && x.record.Created.Before(w.begun) {
 			w.settled(&x.record) // older than what the service asked for
 			continue
 		}
+		w.begun = time.Time{} // times are not exact: nothing is skipped behind the first
 		items = append(items, x)
 	}
+	size := s.batch
 	for len(items) > 0 {
 		if w.isEnding() {
 			return false
 		}
-		n := min(len(items), s.batch)
-		if s.ahead {
-			w.settled(&items[n-1].record)
-			w.renew(w.working, true)
+		n := min(len(items), size)
+		before := w.current()
+		if s.ahead && !w.writeAhead(&items[n-1].record) {
+			return false
 		}
 		bags := make([]driver.Bag, n)
 		for i, x := range items[:n] {
@@ -338,23 +350,32 @@ func (w *worker) deliver(in []types.Record) bool {
 		if w.working.Err() != nil {
 			return false // what was settled meanwhile is for whoever has the shard now
 		}
-		good := 0
-		for err == nil && good < len(settled) && settled[good].Outcome == driver.Ack {
-			good++
+		if len(settled) == 0 { // the kernel ends, and nobody got them
+			w.restore(before)
+			return false
 		}
 		if s.ahead {
 			items = items[n:] // what came of them does not matter
 			continue
 		}
+		good := 0
+		for err == nil && good < n && settled[good].Outcome == driver.Ack {
+			good++
+		}
 		if good > 0 {
 			w.settled(&items[good-1].record)
+			size = s.batch
 		}
 		items = items[good:]
 		if good == n {
 			continue
 		}
-		if err == nil && good < len(settled) && settled[good].Outcome == driver.Release || len(settled) == 0 {
+		if err == nil && settled[good].Outcome == driver.Release {
 			return false // the kernel ends
+		}
+		if err != nil && n > 1 {
+			size = 1 // something that was emitted has failed: find out by which record
+			continue
 		}
 		cause, pause := err, time.Duration(0)
 		if err == nil {
@@ -375,6 +396,32 @@ func (w *worker) deliver(in []types.Record) bool {
 		}
 	}
 	return true
+}
+
+// writeAhead moves the checkpoint before the hand-over, at most once, and repeats that
+// until it is written. It reports false when the worker has to end before.
+func (w *worker) writeAhead(r *Record) bool {
+	w.settled(r)
+	for failures := 1; !w.renew(w.working, true); failures++ {
+		if w.isEnding() || w.working.Err() != nil {
+			return false
+		}
+		w.sleep(outage(failures))
+	}
+	return w.working.Err() == nil
+}
+
+func (w *worker) current() Lease {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lease
+}
+
+// restore takes the checkpoint back to where it was.
+func (w *worker) restore(before Lease) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lease.Sequence, w.lease.At, w.dirty = before.Sequence, before.At, true
 }
 
 // giveUp reports whether a record that has failed is to be skipped: it has failed too

@@ -164,7 +164,8 @@ func (e Envelope) String() string { return wire.Envelope(e).String() }
 // Category: let policies say who may. Events of S3 become records.
 //
 // A message of several records is settled when all of them are: deleted if each was
-// acknowledged, else it comes back whole. The ID and SentAt of what was inside are its own;
+// acknowledged, else it comes back whole. At most once does not hold for the records of one
+// message: when one cannot be read, or the delete fails, all of them come again. The ID and SentAt of what was inside are its own;
 // IOContext is the message of SQS.
 func (b *Builder[K]) WithUnwrap(outermost ...Envelope) *Builder[K] {
 	b.unwrap, b.envelopes = true, nil

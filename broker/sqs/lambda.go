@@ -139,6 +139,13 @@ func retryAfter(s *driver.Settlement) *swarm.RetryAfterError {
 // postpone tells SQS when messages may come back, if the consumer did say, and if the
 // function may.
 func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Settlement) {
+	// It is a favour: the answer does not wait for it.
+	limit := f.limit
+	if at, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(at)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	byQueue := map[string][]types.ChangeMessageVisibilityBatchRequestEntry{}
 	for m, s := range failed {
 		if later := retryAfter(s); later != nil && m.ReceiptHandle != "" {

@@ -62,12 +62,16 @@ type deadLetter[T any] struct {
 func start[T any](q Emitter, f format[T]) (chan<- T, <-chan T) {
 	mustKernel(q)
 	cfg := q.Config()
+	capacity := cfg.DeadLetterCapacity
+	if cfg.DeadLetterHandled && !cfg.AtMostOnce {
+		capacity = 0 // who takes a dead letter has dealt with it: a buffer has not
+	}
 	l := &lane[T]{
 		format: f,
 		out:    q.Outlet(f.category, cfg.EmitWindow),
 		cfg:    cfg,
 		enq:    make(chan T, cfg.EmitCapacity),
-		dlq:    make(chan T, cfg.DeadLetterCapacity),
+		dlq:    make(chan T, capacity),
 	}
 	go l.run()
 	return l.enq, l.dlq
@@ -202,11 +206,15 @@ func (l *lane[T]) giveUp(left int) (undelivered int) {
 		}
 		l.lost = append(l.lost, v)
 	}
-	var values []T
 	for _, letter := range l.failed {
-		values = append(values, letter.value)
+		select {
+		case l.dlq <- letter.value:
+		default:
+			undelivered++
+			l.out.Spoil(letter.at, letter.err)
+		}
 	}
-	for _, v := range append(values, l.lost...) {
+	for _, v := range l.lost {
 		select {
 		case l.dlq <- v:
 		default:

@@ -36,7 +36,9 @@ func (l *lane[T]) answerMarks() {
 			return false
 		}
 		if slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool { return f.number <= m.upTo }) {
-			m.Confirmed(l.cfg.DeadLetterHandled)
+			m.Confirmed(l.cfg.DeadLetterHandled && slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool {
+				return f.number <= m.upTo && (f.at >= m.Began() || !f.givenUp)
+			}))
 			return false
 		}
 		m.Resolved()

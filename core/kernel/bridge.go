@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,10 +89,17 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 	}
 	<-call.served
 
-	if call.flush.IsZero() {
-		call.flush = time.Now().Add(e.cfg.TimeToFlight)
+	var err error
+	if slices.ContainsFunc(bags, func(bag driver.Bag) bool { return bag.Err == nil }) { // else nobody was handed anything
+		if call.flush.IsZero() {
+			call.flush = time.Now().Add(e.cfg.TimeToFlight)
+		}
+		err = emitted.Flush(ctx, call.flush)
 	}
-	err := emitted.Flush(ctx, call.flush)
+	if err != nil && e.cfg.AtMostOnce { // the messages were acknowledged by the hand-over
+		e.report.report(err)
+		err = nil
+	}
 	out := make([]driver.Settlement, len(b.deliveries))
 	for i := range b.deliveries {
 		out[i] = b.deliveries[i].entry.verdict
