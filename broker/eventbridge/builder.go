@@ -51,7 +51,7 @@ func Emitter() *Builder[*kernel.Emitter] {
 // listens to a queue that is the target of a rule: see package sqs, WithUnwrap.
 func Listener() *Builder[*kernel.Listener] {
 	return newBuilder(false, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Listener, error) {
-		return kernel.NewListener(d.(*function), opts...)
+		return kernel.NewListener(d.(*lambdakit.WholeFunction), opts...)
 	}, EnvSource)
 }
 

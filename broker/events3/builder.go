@@ -6,7 +6,6 @@ import (
 	"github.com/fogfish/swarm/broker/internal/lambdakit"
 	"github.com/fogfish/swarm/broker/internal/wire"
 	swarm "github.com/fogfish/swarm/core"
-	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
@@ -37,15 +36,8 @@ func (b *Builder) Build(bucket string) (*kernel.Listener, error) {
 	if !b.mode.Lambda() {
 		return nil, fmt.Errorf("events3: Build(%q): not a function of AWS Lambda. A service listens to a queue that the bucket notifies: sqs.Listener().WithUnwrap(sqs.S3)", bucket)
 	}
-	return kernel.NewListener(function{newFunction()}, b.kernel...)
+	return kernel.NewListener(newFunction(), b.kernel...)
 }
 
-// function is the driver.
-type function struct{ lambdakit.Function }
-
-func newFunction() lambdakit.Function {
-	return lambdakit.Function{Open: wire.Objects, Answer: lambdakit.Whole}
-}
-
-// Limits of an asynchronous invocation: it fails or succeeds as a whole.
-func (function) Limits() driver.Limits { return driver.Limits{Whole: true} }
+// newFunction is the driver.
+func newFunction() *lambdakit.WholeFunction { return lambdakit.NewWhole(nil, wire.Objects) }

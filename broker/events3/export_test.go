@@ -19,5 +19,5 @@ func Function(invoke chan<- lambda.Handler, opts ...swarm.Option) (*kernel.Liste
 func FunctionDriver(invoke chan<- lambda.Handler) io.Closer {
 	f := newFunction()
 	f.Start = func(h lambda.Handler) { invoke <- h }
-	return function{f}
+	return f
 }

@@ -132,21 +132,3 @@ func (h *handler) handle(ctx context.Context, payload []byte) (answer []byte, er
 	s, err := h.serve(ctx, bags)
 	return h.Answer(ctx, s, err)
 }
-
-// Whole is the answer of sources that take one for all messages: the error of the first
-// that failed.
-func Whole(_ context.Context, s []driver.Settlement, err error) ([]byte, error) {
-	for i := range s {
-		if err == nil && s[i].Outcome == driver.Nack {
-			err = s[i].Err
-		}
-	}
-	for i := range s {
-		if err == nil && s[i].Outcome != driver.Ack {
-			err = fmt.Errorf("swarm: message %s was not processed", s[i].Bag.ID)
-		}
-	}
-	return null, err
-}
-
-var null = []byte("null")
