@@ -177,7 +177,7 @@ func closeReplies(r *rig) {
 
 // drainTimeout is short, where a case lets Close run into its deadline. A fifth of it has to
 // be enough for a request.
-func (r *rig) drainTimeout() time.Duration { return max(time.Second, 3*r.Slack) }
+func (r *rig) drainTimeout() time.Duration { return max(time.Second, 6*r.Slack) }
 
 func closeUndelivered(r *rig) {
 	s := r.spy()

@@ -97,11 +97,17 @@ func (d *Delivery) context() context.Context {
 		ctx, cancel := context.WithCancelCause(d.batch.base)
 		time.AfterFunc(d.batch.engine.cfg.TimeToFlight, func() { cancel(swarm.ErrTimeToFlight) })
 		d.ctx = ctx
+	case d.settled:
+		// Its own cause, whatever has become of the batch since.
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(d.batch.base))
+		if cause := d.entry.verdict.Err; cause != nil {
+			cancel(cause)
+		} else {
+			cancel(errSettled)
+		}
+		d.ctx = ctx
 	default:
 		d.ctx, d.cancel = context.WithCancelCause(d.batch.base)
-		if d.settled {
-			d.cancel(errSettled)
-		}
 	}
 	return d.ctx
 }
