@@ -2,6 +2,7 @@ package qtest
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -254,14 +255,14 @@ func (r *functionRig) wait(what string, c <-chan answered) answered {
 
 // message is a note as a bag.
 func (r *functionRig) message(n int) driver.Bag {
-	return (&rig{T: r.T}).note(names("n", n+1)[n])
+	return (&rig{T: r.T}).note(fmt.Sprint("n-", n))
 }
 
 func (r *functionRig) messages(n int) []driver.Bag {
 	bags := make([]driver.Bag, n)
 	for i := range bags {
 		bags[i] = r.message(i)
-		bags[i].ID = names("id", n)[i]
+		bags[i].ID = fmt.Sprint("id-", i)
 	}
 	return bags
 }

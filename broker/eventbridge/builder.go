@@ -13,7 +13,6 @@ import (
 	"github.com/fogfish/swarm/broker/internal/awskit"
 	"github.com/fogfish/swarm/broker/internal/lambdakit"
 	swarm "github.com/fogfish/swarm/core"
-	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
@@ -26,12 +25,9 @@ const (
 // Builder collects options and builds a kernel K on a bus. Its methods change and return
 // the builder itself. It is not safe for concurrent use.
 type Builder[K any] struct {
-	make func(driver.Sender, []swarm.Option) (K, error)
+	make func(b *Builder[K], name string) (K, error)
 	opts awskit.Options
 	mode lambdakit.Mode
-	open func(*Builder[K], string) (*bus, error) // nil: it only listens
-
-	emits, listens bool
 
 	client    EventBridge
 	batch     int
@@ -40,35 +36,42 @@ type Builder[K any] struct {
 
 // Emitter builds a kernel that puts events on a bus.
 func Emitter() *Builder[*kernel.Emitter] {
-	b := newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
-		return kernel.NewEmitter(d, opts...)
+	return newBuilder(func(b *Builder[*kernel.Emitter], name string) (*kernel.Emitter, error) {
+		d, err := b.driver(name)
+		if err != nil {
+			return nil, err
+		}
+		return kernel.NewEmitter(d, b.opts.Kernel...)
 	}, EnvTarget)
-	b.open = (*Builder[*kernel.Emitter]).driver
-	return b
 }
 
 // Listener builds the kernel of a function of AWS Lambda that EventBridge invokes. A service
 // listens to a queue that is the target of a rule: see package sqs, WithUnwrap.
 func Listener() *Builder[*kernel.Listener] {
-	return newBuilder(false, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Listener, error) {
-		return kernel.NewListener(d.(*lambdakit.WholeFunction), opts...)
+	return newBuilder(func(b *Builder[*kernel.Listener], name string) (*kernel.Listener, error) {
+		if err := b.function(name); err != nil {
+			return nil, err
+		}
+		return kernel.NewListener(newFunction(nil), b.opts.Kernel...)
 	}, EnvSource)
 }
 
 // Endpoint builds a kernel that does both.
 func Endpoint() *Builder[*kernel.Endpoint] {
-	b := newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
-		return kernel.NewEndpoint(d, opts...)
+	return newBuilder(func(b *Builder[*kernel.Endpoint], name string) (*kernel.Endpoint, error) {
+		if err := b.function(name); err != nil {
+			return nil, err
+		}
+		d, err := b.driver(name)
+		if err != nil {
+			return nil, err
+		}
+		return kernel.NewEndpoint(newFunction(d), b.opts.Kernel...)
 	}, EnvSource, EnvTarget)
-	b.open = (*Builder[*kernel.Endpoint]).driver
-	return b
 }
 
-func newBuilder[K any](emits, listens bool, make func(driver.Sender, []swarm.Option) (K, error), env ...string) *Builder[K] {
-	return &Builder[K]{
-		make: make, emits: emits, listens: listens,
-		opts: awskit.Options{Broker: "eventbridge", Env: env}, batch: awskit.MaxEntries,
-	}
+func newBuilder[K any](make func(*Builder[K], string) (K, error), env ...string) *Builder[K] {
+	return &Builder[K]{make: make, opts: awskit.Options{Broker: "eventbridge", Env: env}, batch: awskit.MaxEntries}
 }
 
 // WithKernel adds options of the kernel. One is needed: the source of each event is the
@@ -121,24 +124,15 @@ func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; retur
 // A listener needs no name: what a function is invoked with is configured elsewhere. In a
 // function Build asks nothing. Outside of one a listener or endpoint is an error, which
 // names the way for a service.
-func (b *Builder[K]) Build(name string) (k K, err error) {
-	if b.listens && !b.mode.Lambda() {
-		return k, b.opts.Errorf("Build(%q): not a function of AWS Lambda. A service listens to a queue that is the target of a rule: sqs.Listener().WithUnwrap(sqs.EventBridge)", name)
+func (b *Builder[K]) Build(name string) (K, error) { return b.make(b, name) }
+
+// function fails outside of one, and when an option is not valid.
+func (b *Builder[K]) function(name string) error {
+	if !b.mode.Lambda() {
+		return b.opts.Errorf("Build(%q): not a function of AWS Lambda. A service listens to a queue that is the target of a rule: sqs.Listener().WithUnwrap(sqs.EventBridge)", name)
 	}
-	if !b.emits {
-		if _, err := b.opts.Config(); err != nil {
-			return k, err
-		}
-		return b.make(newFunction(nil), b.opts.Kernel)
-	}
-	d, err := b.open(b, name)
-	if err != nil {
-		return k, err
-	}
-	if b.listens {
-		return b.make(newFunction(d), b.opts.Kernel)
-	}
-	return b.make(d, b.opts.Kernel)
+	_, err := b.opts.Config()
+	return err
 }
 
 func (b *Builder[K]) driver(name string) (*bus, error) {
@@ -161,18 +155,9 @@ func (b *Builder[K]) driver(name string) (*bus, error) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
 	defer cancel()
-	client, region := b.client, ""
-	if c, ok := client.(*eventbridge.Client); ok {
-		region = c.Options().Region
-	} else if client == nil {
-		cfg, err := b.opts.Load(ctx, ref.Region, ref.Kind, awskit.MaxRequests)
-		if err != nil {
-			return nil, b.opts.Errorf("bus %s: %w", ref.Name, err)
-		}
-		client, region = eventbridge.NewFromConfig(cfg), cfg.Region
-	}
-	if err := ref.At(region); err != nil {
-		return nil, b.opts.Errorf("bus %s %w", ref.Name, err)
+	client, region, err := awskit.Client(ctx, &b.opts, ref, awskit.MaxRequests, b.client, regionOf, newClient)
+	if err != nil {
+		return nil, err
 	}
 	d := &bus{client: client, name: name, resources: b.resources, batch: b.batch, maxSize: maxRequest}
 	if !b.opts.Lazy && !lambdakit.Here() {
@@ -191,4 +176,14 @@ func (b *bus) describe(ctx context.Context, log *slog.Logger) error {
 		return nil
 	}
 	return b.classify("describe", err)
+}
+
+func newClient(cfg aws.Config) EventBridge { return eventbridge.NewFromConfig(cfg) }
+
+// regionOf a client; one of the user's own making does not tell.
+func regionOf(client EventBridge) string {
+	if c, ok := client.(*eventbridge.Client); ok {
+		return c.Options().Region
+	}
+	return ""
 }

@@ -190,7 +190,7 @@ func TestConformanceOfFaults(t *testing.T) {
 			Drain: func(context.Context) (bags []driver.Bag, err error) {
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				n := s.Arrived()
+				n := len(s.entries)
 				for _, e := range s.entries[drained:n] {
 					bags = append(bags, driver.Bag{Category: e.DetailType, Source: e.Source, Body: codec.Unpack([]byte(e.Detail))})
 				}

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	"github.com/fogfish/swarm/broker/eventbridge"
+	"github.com/fogfish/swarm/broker/internal/awstest"
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/codec"
 	"github.com/fogfish/swarm/core/listen"
@@ -56,7 +57,7 @@ func TestLambda(t *testing.T) {
 		}
 	}()
 	go q.Run(context.Background())
-	invoke := invoker(t, <-handler)
+	invoke := awstest.Invoker(t, <-handler)
 	good, bad, image := eventOf("Greeting", `{"id":1}`), eventOf("Greeting", `{"id":13}`), eventOf("Image", `{"p":"/wA="}`)
 	for _, x := range []struct{ payload, err string }{
 		{good, ""},
@@ -106,21 +107,6 @@ func TestBuildInLambda(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed(t, e)
-}
-
-// invoker makes invocations as the runtime does, whose buffer is used again.
-func invoker(t *testing.T, h lambda.Handler) func(payload string) error {
-	return func(payload string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		given := []byte(payload)
-		out, err := h.Invoke(ctx, given)
-		clear(given)
-		if err == nil && string(out) != "null" {
-			t.Errorf("answers %s", out)
-		}
-		return err
-	}
 }
 
 func closed(t *testing.T, q interface{ Close() error }) {

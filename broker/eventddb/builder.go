@@ -179,18 +179,9 @@ func (b *Builder) stream(table string) (*stream, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
 	defer cancel()
-	client, region := b.client, ""
-	if c, ok := client.(*dynamodbstreams.Client); ok {
-		region = c.Options().Region
-	} else if client == nil {
-		cfg, err := b.opts.Load(ctx, ref.Region, ref.Kind, awskit.MaxRequests)
-		if err != nil {
-			return nil, b.opts.Errorf("table %s: %w", ref.Name, err)
-		}
-		client, region = dynamodbstreams.NewFromConfig(cfg), cfg.Region
-	}
-	if err := ref.At(region); err != nil {
-		return nil, b.opts.Errorf("table %s %w", ref.Name, err)
+	client, region, err := awskit.Client(ctx, &b.opts, ref, awskit.MaxRequests, b.client, regionOf, newClient)
+	if err != nil {
+		return nil, err
 	}
 	s := &stream{
 		client: client, arn: ref.ARN, store: b.store, instance: b.instance, log: cfg.Logger,
@@ -246,4 +237,14 @@ func newest(ctx context.Context, client Streams, table string) (string, error) {
 		return "", driver.Permanent(errors.New("it does not exist, or has no stream: enable DynamoDB Streams"))
 	}
 	return stream, nil
+}
+
+func newClient(cfg aws.Config) Streams { return dynamodbstreams.NewFromConfig(cfg) }
+
+// regionOf a client; one of the user's own making does not tell.
+func regionOf(client Streams) string {
+	if c, ok := client.(*dynamodbstreams.Client); ok {
+		return c.Options().Region
+	}
+	return ""
 }

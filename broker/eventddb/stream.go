@@ -70,13 +70,10 @@ func (s *stream) Run(ctx context.Context, serve driver.Serve) error {
 	s.serve = serve
 	s.workers, s.seen, s.nudge = map[string]*worker{}, map[string]sighting{}, make(chan struct{}, 1)
 	var all, renewals sync.WaitGroup
-	every := min(s.lease/3, time.Second)
-	tick := time.NewTicker(every)
-	defer tick.Stop()
 	// Leases are kept until the last consumer has ended, whatever else takes its time.
 	ended := make(chan struct{})
 	renewals.Go(func() {
-		beat := time.NewTicker(every)
+		beat := time.NewTicker(min(s.lease/3, time.Second))
 		defer beat.Stop()
 		for {
 			select {
@@ -89,27 +86,23 @@ func (s *stream) Run(ctx context.Context, serve driver.Serve) error {
 	})
 	defer renewals.Wait()
 	failures := 0
-	var next time.Time // look at the shards
 	var fatal error
 	for ctx.Err() == nil && fatal == nil {
-		if now := time.Now(); !now.Before(next) {
-			err := s.look(ctx, &all)
-			next = now.Add(s.lease / 3)
-			if err == nil || errors.Is(err, ErrConflict) {
-				failures = 0
-			} else if ctx.Err() == nil {
-				failures++
-				next = now.Add(outage(failures))
-				s.report(ctx, "", err)
-				if driver.IsPermanent(err) && failures >= fatalTries {
-					fatal = err
-				}
+		pause := s.lease / 3
+		if err := s.look(ctx, &all); err == nil || errors.Is(err, ErrConflict) {
+			failures = 0
+		} else if ctx.Err() == nil {
+			failures++
+			pause = outage(failures)
+			s.report(ctx, "", err)
+			if driver.IsPermanent(err) && failures >= fatalTries {
+				fatal = err
+				break
 			}
 		}
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-s.nudge:
-			next = time.Time{}
 		case <-ctx.Done():
 		}
 	}

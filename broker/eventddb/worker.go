@@ -246,12 +246,9 @@ func (w *worker) read() bool {
 
 // iterator begins behind the last record, or where reading begins.
 func (w *worker) iterator(last string) (*string, error) {
-	in := &dynamodbstreams.GetShardIteratorInput{StreamArn: &w.stream.arn, ShardId: &w.shard}
-	switch {
-	case last != "":
+	in := &dynamodbstreams.GetShardIteratorInput{StreamArn: &w.stream.arn, ShardId: &w.shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
+	if last != "" {
 		in.ShardIteratorType, in.SequenceNumber = types.ShardIteratorTypeAfterSequenceNumber, &last
-	default:
-		in.ShardIteratorType = types.ShardIteratorTypeTrimHorizon
 	}
 	var out *dynamodbstreams.GetShardIteratorOutput
 	err := w.stream.call(w.working, "get iterator of "+w.shard, func(ctx context.Context) (err error) {
@@ -278,9 +275,7 @@ func trimmed(err error) bool { return awskit.Is[*types.TrimmedDataAccessExceptio
 
 // gap tells that records are gone: they were older than a day.
 func (w *worker) gap() {
-	w.mu.Lock()
-	l := w.lease
-	w.mu.Unlock()
+	l := w.current()
 	missing := "some"
 	if l.Sequence != "" {
 		missing = fmt.Sprintf("those behind %s, which was made %s ago", l.Sequence, time.Since(l.At).Round(time.Second))

@@ -15,7 +15,6 @@ import (
 	"github.com/fogfish/swarm/broker/internal/awskit"
 	"github.com/fogfish/swarm/broker/internal/lambdakit"
 	swarm "github.com/fogfish/swarm/core"
-	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
@@ -28,12 +27,9 @@ const (
 // Builder collects options and builds a kernel K on a topic. Its methods change and return
 // the builder itself. It is not safe for concurrent use.
 type Builder[K any] struct {
-	make func(driver.Sender, []swarm.Option) (K, error)
+	make func(b *Builder[K], name string) (K, error)
 	opts awskit.Options
 	mode lambdakit.Mode
-	open func(*Builder[K], string) (*topic, error) // nil: it only listens
-
-	emits, listens bool
 
 	client               SNS
 	batch                int
@@ -43,35 +39,42 @@ type Builder[K any] struct {
 
 // Emitter builds a kernel that publishes to a topic.
 func Emitter() *Builder[*kernel.Emitter] {
-	b := newBuilder(true, false, func(d driver.Sender, opts []swarm.Option) (*kernel.Emitter, error) {
-		return kernel.NewEmitter(d, opts...)
+	return newBuilder(func(b *Builder[*kernel.Emitter], name string) (*kernel.Emitter, error) {
+		d, err := b.driver(name)
+		if err != nil {
+			return nil, err
+		}
+		return kernel.NewEmitter(d, b.opts.Kernel...)
 	}, EnvTarget)
-	b.open = (*Builder[*kernel.Emitter]).driver
-	return b
 }
 
 // Listener builds the kernel of a function of AWS Lambda that SNS invokes. A service
 // listens to a queue that is subscribed to the topic: see package sqs, WithUnwrap.
 func Listener() *Builder[*kernel.Listener] {
-	return newBuilder(false, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Listener, error) {
-		return kernel.NewListener(d.(*lambdakit.WholeFunction), opts...)
+	return newBuilder(func(b *Builder[*kernel.Listener], name string) (*kernel.Listener, error) {
+		if err := b.function(name); err != nil {
+			return nil, err
+		}
+		return kernel.NewListener(newFunction(nil), b.opts.Kernel...)
 	}, EnvSource)
 }
 
 // Endpoint builds a kernel that does both.
 func Endpoint() *Builder[*kernel.Endpoint] {
-	b := newBuilder(true, true, func(d driver.Sender, opts []swarm.Option) (*kernel.Endpoint, error) {
-		return kernel.NewEndpoint(d, opts...)
+	return newBuilder(func(b *Builder[*kernel.Endpoint], name string) (*kernel.Endpoint, error) {
+		if err := b.function(name); err != nil {
+			return nil, err
+		}
+		d, err := b.driver(name)
+		if err != nil {
+			return nil, err
+		}
+		return kernel.NewEndpoint(newFunction(d), b.opts.Kernel...)
 	}, EnvSource, EnvTarget)
-	b.open = (*Builder[*kernel.Endpoint]).driver
-	return b
 }
 
-func newBuilder[K any](emits, listens bool, make func(driver.Sender, []swarm.Option) (K, error), env ...string) *Builder[K] {
-	return &Builder[K]{
-		make: make, emits: emits, listens: listens,
-		opts: awskit.Options{Broker: "sns", Env: env}, batch: awskit.MaxEntries,
-	}
+func newBuilder[K any](make func(*Builder[K], string) (K, error), env ...string) *Builder[K] {
+	return &Builder[K]{make: make, opts: awskit.Options{Broker: "sns", Env: env}, batch: awskit.MaxEntries}
 }
 
 // WithKernel adds options of the kernel.
@@ -136,24 +139,15 @@ func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; retur
 // A listener needs no name: what a function is invoked with is configured elsewhere. In a
 // function Build asks nothing. Outside of one a listener or endpoint is an error, which
 // names the way for a service.
-func (b *Builder[K]) Build(name string) (k K, err error) {
-	if b.listens && !b.mode.Lambda() {
-		return k, b.opts.Errorf("Build(%q): not a function of AWS Lambda. A service listens to a queue that is subscribed to the topic: sqs.Listener().WithUnwrap(sqs.SNS)", name)
+func (b *Builder[K]) Build(name string) (K, error) { return b.make(b, name) }
+
+// function fails outside of one, and when an option is not valid.
+func (b *Builder[K]) function(name string) error {
+	if !b.mode.Lambda() {
+		return b.opts.Errorf("Build(%q): not a function of AWS Lambda. A service listens to a queue that is subscribed to the topic: sqs.Listener().WithUnwrap(sqs.SNS)", name)
 	}
-	if !b.emits {
-		if _, err := b.opts.Config(); err != nil {
-			return k, err
-		}
-		return b.make(newFunction(nil), b.opts.Kernel)
-	}
-	d, err := b.open(b, name)
-	if err != nil {
-		return k, err
-	}
-	if b.listens {
-		return b.make(newFunction(d), b.opts.Kernel)
-	}
-	return b.make(d, b.opts.Kernel)
+	_, err := b.opts.Config()
+	return err
 }
 
 func (b *Builder[K]) driver(name string) (*topic, error) {
@@ -165,7 +159,7 @@ func (b *Builder[K]) driver(name string) (*topic, error) {
 		return nil, err
 	}
 	ref, err := b.opts.Resource(name, "topic", "sns", "", func(name string) bool {
-		return awskit.Named(strings.TrimSuffix(name, ".fifo"), "_-", 256) && len(name) <= 256
+		return awskit.NamedFIFO(name, 256)
 	})
 	if err != nil {
 		return nil, err
@@ -177,18 +171,9 @@ func (b *Builder[K]) driver(name string) (*topic, error) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
 	defer cancel()
-	client, region := b.client, ""
-	if c, ok := client.(*sns.Client); ok {
-		region = c.Options().Region
-	} else if client == nil {
-		cfg, err := b.opts.Load(ctx, ref.Region, ref.Kind, awskit.MaxRequests)
-		if err != nil {
-			return nil, b.opts.Errorf("topic %s: %w", ref.Name, err)
-		}
-		client, region = sns.NewFromConfig(cfg), cfg.Region
-	}
-	if err := ref.At(region); err != nil {
-		return nil, b.opts.Errorf("topic %s %w", ref.Name, err)
+	client, region, err := awskit.Client(ctx, &b.opts, ref, awskit.MaxRequests, b.client, regionOf, newClient)
+	if err != nil {
+		return nil, err
 	}
 	t := &topic{client: client, name: ref.Name, order: order, subject: b.subject, batch: b.batch, maxSize: usualSize}
 	t.arn = awskit.NewLookup(ref.ARN, cfg.NetworkTimeout, t.lookup)
@@ -241,4 +226,14 @@ func (t *topic) describe(ctx context.Context, log *slog.Logger) error {
 		t.maxSize = n // absent: the usual one
 	}
 	return nil
+}
+
+func newClient(cfg aws.Config) SNS { return sns.NewFromConfig(cfg) }
+
+// regionOf a client; one of the user's own making does not tell.
+func regionOf(client SNS) string {
+	if c, ok := client.(*sns.Client); ok {
+		return c.Options().Region
+	}
+	return ""
 }

@@ -225,7 +225,7 @@ func TestConformanceOfFaults(t *testing.T) {
 					Drain: func(context.Context) (bags []driver.Bag, err error) {
 						s.mu.Lock()
 						defer s.mu.Unlock()
-						n := s.Arrived()
+						n := len(s.messages)
 						for _, m := range s.messages[drained:n] {
 							bag := driver.Bag{Body: []byte(m.body), Group: m.group}
 							wire.Read(&bag, m.attributes)

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 	"github.com/aws/aws-lambda-go/lambda"
 
+	"github.com/fogfish/swarm/broker/internal/awstest"
 	"github.com/fogfish/swarm/broker/sns"
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/codec"
@@ -60,7 +61,7 @@ func TestLambda(t *testing.T) {
 		}
 	}()
 	go q.Run(context.Background())
-	invoke := invoker(t, <-handler)
+	invoke := awstest.Invoker(t, <-handler)
 	good, bad := recordOf(`"{\"id\":1}"`, ofGreeting), recordOf(`"{\"id\":13}"`, ofGreeting)
 	image := recordOf(`"/wA="`, `{"Category":{"Type":"String","Value":"Image"},"Encoding":{"Type":"String","Value":"base64"}}`)
 	torn := recordOf(`"?"`, `{"Category":{"Type":"String","Value":"Image"},"Encoding":{"Type":"String","Value":"base64"}}`)
@@ -111,21 +112,6 @@ func TestBuildInLambda(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed(t, e)
-}
-
-// invoker makes invocations as the runtime does, whose buffer is used again.
-func invoker(t *testing.T, h lambda.Handler) func(payload string) error {
-	return func(payload string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
-		given := []byte(payload)
-		out, err := h.Invoke(ctx, given)
-		clear(given)
-		if err == nil && string(out) != "null" {
-			t.Errorf("answers %s", out)
-		}
-		return err
-	}
 }
 
 func closed(t *testing.T, q interface{ Close() error }) {

@@ -165,8 +165,8 @@ func (e Envelope) String() string { return wire.Envelope(e).String() }
 //
 // A message of several records is settled when all of them are: deleted if each was
 // acknowledged, else it comes back whole. At most once does not hold for the records of one
-// message: when one cannot be read, or the delete fails, all of them come again. The ID and SentAt of what was inside are its own;
-// IOContext is the message of SQS.
+// message: when one cannot be read, or the delete fails, all of them come again. The ID and
+// SentAt of what was inside are its own; IOContext is the message of SQS.
 func (b *Builder[K]) WithUnwrap(outermost ...Envelope) *Builder[K] {
 	b.unwrap, b.envelopes = true, nil
 	for _, e := range outermost {
@@ -256,19 +256,9 @@ func (b *Builder[K]) queue(ref awskit.Resource, url string, cfg swarm.Config, la
 
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.NetworkTimeout)
 	defer cancel()
-	client, region := b.client, ""
-	if c, ok := client.(*sqs.Client); ok {
-		region = c.Options().Region
-	} else if client == nil {
-		cfg, err := b.opts.Load(ctx, ref.Region, ref.Kind, 2*awskit.MaxRequests+cfg.PollerPool)
-		if err == nil {
-			client, region = sqs.NewFromConfig(cfg), cfg.Region
-		} else if !mapped {
-			return nil, b.opts.Errorf("queue %s: %w", ref.Name, err)
-		}
-	}
-	if err := ref.At(region); err != nil {
-		return nil, b.opts.Errorf("queue %s %w", ref.Name, err)
+	client, region, err := awskit.Client(ctx, &b.opts, ref, 2*awskit.MaxRequests+cfg.PollerPool, b.client, regionOf, newClient)
+	if err != nil && !(mapped && client == nil) {
+		return nil, err
 	}
 	q := newQueue(client, ref, url, cfg.NetworkTimeout)
 	q.order = order
@@ -301,7 +291,7 @@ func parse(s string) (ref awskit.Resource, at string, err error) {
 	}
 	o := awskit.Options{Broker: "sqs"}
 	ref, err = o.Resource(name, "queue", "sqs", "", func(name string) bool {
-		return awskit.Named(strings.TrimSuffix(name, ".fifo"), "_-", 80) && len(name) <= 80
+		return awskit.NamedFIFO(name, 80)
 	})
 	return ref, at, err
 }
@@ -364,4 +354,14 @@ func (q *queue) describe(ctx context.Context, log *slog.Logger) error {
 		q.longest = time.Duration(read(types.QueueAttributeNameReceiveMessageWaitTimeSeconds)) * time.Second
 	}
 	return nil
+}
+
+func newClient(cfg aws.Config) SQS { return sqs.NewFromConfig(cfg) }
+
+// regionOf a client; one of the user's own making does not tell.
+func regionOf(client SQS) string {
+	if c, ok := client.(*sqs.Client); ok {
+		return c.Options().Region
+	}
+	return ""
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -99,7 +98,7 @@ func (f *function) bag(m *record) driver.Bag {
 		Handle: m,
 		Native: m.SQSMessage,
 	}
-	received(&bag, m.Attributes, strings.HasSuffix(m.EventSourceARN, ".fifo"), attrs)
+	received(&bag, m.Attributes, awskit.IsFIFO(m.EventSourceARN), attrs)
 	return bag
 }
 
@@ -139,13 +138,6 @@ func retryAfter(s *driver.Settlement) *swarm.RetryAfterError {
 // postpone tells SQS when messages may come back, if the consumer did say, and if the
 // function may.
 func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Settlement) {
-	// It is a favour: the answer does not wait for it.
-	limit := f.limit
-	if at, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(at)/2)
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
 	byQueue := map[string][]types.ChangeMessageVisibilityBatchRequestEntry{}
 	for m, s := range failed {
 		if later := retryAfter(s); later != nil && m.ReceiptHandle != "" {
@@ -155,6 +147,16 @@ func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Sett
 			})
 		}
 	}
+	if len(byQueue) == 0 {
+		return
+	}
+	// It is a favour: the answer does not wait for it.
+	limit := f.limit
+	if at, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(at)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	for queue, entries := range byQueue {
 		err := f.change(ctx, queue, entries)
 		switch {

@@ -14,6 +14,12 @@ type mark struct {
 	upTo uint64
 }
 
+// awaits reports that the invocation waits for a value: not for one that an earlier
+// invocation has given up.
+func (m mark) awaits(s stamp) bool {
+	return s.number > 0 && s.number <= m.upTo && (s.at >= m.Began() || !s.givenUp)
+}
+
 // mark takes questions. What is in the buffer was accepted.
 func (l *lane[T]) mark() {
 	for _, m := range l.out.Marks() {
@@ -32,24 +38,15 @@ func (l *lane[T]) answerMarks() {
 		return
 	}
 	l.marks = slices.DeleteFunc(l.marks, func(m mark) bool {
-		if l.accepted < m.upTo && !l.closed || l.carries(m) {
+		if l.accepted < m.upTo && !l.closed || slices.ContainsFunc(l.slots, func(s slot[T]) bool { return m.awaits(s.stamp) }) {
 			return false
 		}
 		if slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool { return f.number <= m.upTo }) {
-			m.Confirmed(l.cfg.DeadLetterHandled && slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool {
-				return f.number <= m.upTo && (f.at >= m.Began() || !f.givenUp)
-			}))
+			m.Confirmed(l.cfg.DeadLetterHandled && slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool { return m.awaits(f.stamp) }))
 			return false
 		}
 		m.Resolved()
 		return true
-	})
-}
-
-// carries reports that a value is on its way that an invocation waits for.
-func (l *lane[T]) carries(m mark) bool {
-	return slices.ContainsFunc(l.slots, func(s slot[T]) bool {
-		return s.number > 0 && s.number <= m.upTo && (s.at >= m.Began() || !s.givenUp)
 	})
 }
 

@@ -102,6 +102,24 @@ func (o *Options) Load(ctx context.Context, region, what string, requests int) (
 	return cfg, nil
 }
 
+// Client is the user's own client, if he gave one, or else one that is made for the region
+// of the resource, and its region, as far as region can tell. One for another region is
+// refused.
+func Client[C comparable](ctx context.Context, o *Options, r Resource, requests int, own C, region func(C) string, make func(aws.Config) C) (client C, at string, err error) {
+	if client = own; own == *new(C) {
+		cfg, err := o.Load(ctx, r.Region, r.Kind, requests)
+		if err != nil {
+			return client, "", o.Errorf("%s %s: %w", r.Kind, r.Name, err)
+		}
+		client = make(cfg)
+	}
+	at = region(client)
+	if err := r.At(at); err != nil {
+		return client, at, o.Errorf("%s %s %w", r.Kind, r.Name, err)
+	}
+	return client, at, nil
+}
+
 func idle(n int) func(*http.Transport) {
 	return func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = max(t.MaxIdleConnsPerHost, n)

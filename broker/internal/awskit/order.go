@@ -20,6 +20,12 @@ type Order struct {
 // IsFIFO reports whether a name is of a FIFO queue or topic.
 func IsFIFO(name string) bool { return strings.HasSuffix(name, ".fifo") }
 
+// NamedFIFO reports whether a name of up to max characters is one of a queue or a topic, FIFO
+// or not.
+func NamedFIFO(name string, max int) bool {
+	return Named(strings.TrimSuffix(name, ".fifo"), "_-", max) && len(name) <= max
+}
+
 // Order is the one of a resource; an error when options contradict it.
 func (o *Options) Order(r Resource, fair, batches bool) (Order, error) {
 	order := Order{FIFO: IsFIFO(r.Name), Fair: fair, Batches: batches}

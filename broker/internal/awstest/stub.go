@@ -136,9 +136,6 @@ func (s *Stub) Refuse(body string) { s.mu.Lock(); defer s.mu.Unlock(); s.refused
 // Accepted are the messages that are stored, in order.
 func (s *Stub) Accepted() []string { s.mu.Lock(); defer s.mu.Unlock(); return slices.Clone(s.accepted) }
 
-// Arrived is how many they are.
-func (s *Stub) Arrived() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.accepted) }
-
 // Refused counts how often each message was not.
 func (s *Stub) Refused() map[string]int {
 	s.mu.Lock()
