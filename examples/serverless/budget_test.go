@@ -34,12 +34,14 @@ func BenchmarkBudgetSize(b *testing.B) {
 	for _, x := range []struct {
 		main, byHand string
 		mb           float64
-		x            float64 // 0: it does more than the one by hand, and has a limit of its own
+		x            float64
 	}{
-		{"sqs", "internal/byhand/sqs", 9.5, 1.12},
-		{"functions/eventbridge", "internal/byhand/plain", 7.5, 0},
-		{"functions/sns", "internal/byhand/plain", 7.5, 0},
-		{"functions/events3", "internal/byhand/plain", 7.5, 0},
+		// It polls, too, when it is no function. By hand 9.0 MB, of which the chain of
+		// credentials has 1.8: what the SDK weighs is not ours to limit, the ratio is.
+		{"sqs", "internal/byhand/sqs", 10, 1.12},
+		{"functions/eventbridge", "internal/byhand/eventbridge", 7.5, 1.12},
+		{"functions/sns", "internal/byhand/sns", 7.5, 1.12},
+		{"functions/events3", "internal/byhand/plain", 7.5, 1.12},
 	} {
 		b.Run(x.main, func(b *testing.B) {
 			read := func(main string) []byte {
@@ -55,9 +57,9 @@ func BenchmarkBudgetSize(b *testing.B) {
 			b.ReportMetric(float64(len(theirs))/1e6, "MB-by-hand")
 			b.ReportMetric(float64(strings.Count(string(ours), "jsii")), "jsii")
 			b.ReportMetric(0, "max-jsii")
-			if x.x > 0 {
-				b.ReportMetric(float64(len(ours))/float64(len(theirs)), "x-size")
-				b.ReportMetric(x.x, "max-x-size")
+			b.ReportMetric(float64(len(ours))/float64(len(theirs)), "x-size")
+			b.ReportMetric(x.x, "max-x-size")
+			if !strings.HasPrefix(x.main, "functions/") { // those only listen
 				return
 			}
 			linked := map[string]bool{}
@@ -113,8 +115,8 @@ func (a *runtimeAPI) start(b *testing.B, path string) time.Duration {
 func BenchmarkBudgetStart(b *testing.B) {
 	for _, x := range []struct{ main, byHand string }{
 		{"sqs", "internal/byhand/sqs"},
-		{"functions/eventbridge", "internal/byhand/plain"},
-		{"functions/sns", "internal/byhand/plain"},
+		{"functions/eventbridge", "internal/byhand/eventbridge"},
+		{"functions/sns", "internal/byhand/sns"},
 		{"functions/events3", "internal/byhand/plain"},
 	} {
 		b.Run(x.main, func(b *testing.B) {
