@@ -731,7 +731,15 @@ func receiveGroup(r *rig) {
 	}
 	r.quiet(other, d, "one of the group is in flight")
 	r.settle(c, acked(first...)...)
-	rest := r.arrivals(2)
+	if r.Sticky {
+		other = c
+	}
+	var rest []driver.Bag
+	for range 2 {
+		bags := r.receive(other, 1)
+		r.settle(other, acked(bags...)...)
+		rest = append(rest, bags...)
+	}
 	r.inOrder("the rest of the group", bodies(append(first, rest...)), bodies(held))
 }
 
@@ -784,6 +792,9 @@ func settleRelease(r *rig) { r.comesBackAtOnce(driver.Release) }
 func (r *rig) comesBackAtOnce(outcome driver.Outcome) {
 	r.Helper()
 	c, other := r.connect(), r.connect()
+	if r.Sticky {
+		other = c
+	}
 	sent := r.bags("back", 3)
 	r.inject(sent...)
 	start := time.Now()

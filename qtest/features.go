@@ -19,7 +19,8 @@ type Open func(t T) Queue
 type Queue struct {
 	// Connect makes one more driver on the queue. A case makes several: a queue has
 	// more than one sender and more than one receiver. The suite, or the kernel that
-	// it builds, closes each driver exactly once.
+	// it builds, closes each driver exactly once. One that pushes (a driver.Runner) begins
+	// when it is asked first; what it pushes waits until the suite has settled it.
 	//
 	// A driver whose messages are made by the broker itself (a record of a changed
 	// row) is connected through a wrapper that turns what it receives into what was
@@ -75,12 +76,16 @@ type Features struct {
 	// EmitOnly: the driver is a driver.Sender only; Queue.Drain is its far side.
 	EmitOnly bool
 
-	// ListenOnly: the driver is a driver.Receiver only; Queue.Inject is its far side.
+	// ListenOnly: the driver is a driver.Receiver, or a driver.Runner, only; Queue.Inject is its far side.
 	ListenOnly bool
 
 	// Ordered: messages of one Group are delivered in order, and none of a group
 	// while an earlier one of it is in flight. Same as driver.Limits.Ordered.
 	Ordered bool
+
+	// Sticky: a group stays with the connection that it was delivered to, as long as
+	// that lives: the broker divides its partitions among its receivers.
+	Sticky bool
 
 	// Visibility is how long a delivery stays with its receiver unless it is settled
 	// or extended. Make it short on a real service, though longer than Slack. Zero:
@@ -189,6 +194,7 @@ func (f Features) validate() error {
 	refuse(f.EmitOnly && (f.Visibility > 0 || f.Extend || f.Delay || f.Attempts || f.StaleHandle),
 		"EmitOnly contradicts Visibility, Extend, Delay, Attempts and StaleHandle")
 	refuse(f.ListenOnly && f.Dedup, "ListenOnly contradicts Dedup")
+	refuse(f.Sticky && !f.Ordered, "Sticky needs Ordered")
 	refuse(f.Extend && f.Visibility == 0, "Extend needs Visibility")
 	refuse(f.StaleHandle && f.Visibility == 0, "StaleHandle needs Visibility")
 	refuse(f.Visibility > 0 && f.Visibility <= f.Slack, "Visibility(%s) must be longer than Slack(%s)", f.Visibility, f.Slack)

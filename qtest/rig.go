@@ -51,6 +51,10 @@ func (r *rig) open() *conn {
 	c := &conn{Closer: d}
 	c.Sender, _ = d.(driver.Sender)
 	c.Receiver, _ = d.(driver.Receiver)
+	if runner, ok := d.(driver.Runner); ok && c.Receiver == nil {
+		p := newPulled(d, runner)
+		c.Closer, c.Receiver = p, p
+	}
 	c.Extender, _ = d.(driver.Extender)
 	if l, ok := d.(driver.Limiter); ok {
 		c.limits = l.Limits()

@@ -6,6 +6,7 @@ import (
 	"github.com/aws/aws-lambda-go/lambda"
 
 	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/kernel"
 )
 
@@ -27,3 +28,6 @@ var Receive = receive
 
 // Decode is what the channel of Listen does.
 func Decode[T any](b []byte) (Change[T], error) { return codec[T]{}.Decode(b) }
+
+// StreamDriver is the driver of a service that reads a table, for the conformance suite.
+func StreamDriver(b *Builder, table string) (driver.Runner, error) { return b.stream(table) }

@@ -67,16 +67,20 @@ func (f *fake) put(id string, names ...string) {
 	defer f.mu.Unlock()
 	s := f.find(id)
 	for _, name := range names {
-		f.sequence++
-		seq := fmt.Sprintf("%021d", f.sequence)
-		s.records = append(s.records, types.Record{
-			EventID: aws.String("e" + seq), EventName: types.OperationTypeInsert, AwsRegion: aws.String("eu-west-1"),
-			Dynamodb: &types.StreamRecord{
-				ApproximateCreationDateTime: aws.Time(time.Now().Truncate(time.Second)), SequenceNumber: &seq,
-				NewImage: map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: id}, "name": &types.AttributeValueMemberS{Value: name}},
-			},
-		})
+		f.write(s, map[string]types.AttributeValue{"id": &types.AttributeValueMemberS{Value: id}, "name": &types.AttributeValueMemberS{Value: name}})
 	}
+}
+
+// write makes a record of a new item. Callers hold mu.
+func (f *fake) write(s *shard, item map[string]types.AttributeValue) {
+	f.sequence++
+	seq := fmt.Sprintf("%021d", f.sequence)
+	s.records = append(s.records, types.Record{
+		EventID: aws.String("e" + seq), EventName: types.OperationTypeInsert, AwsRegion: aws.String("eu-west-1"),
+		Dynamodb: &types.StreamRecord{
+			ApproximateCreationDateTime: aws.Time(time.Now().Truncate(time.Second)), SequenceNumber: &seq, NewImage: item,
+		},
+	})
 }
 
 func (f *fake) close(ids ...string) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -291,4 +292,83 @@ func TestInstancesOnATableOfLeases(t *testing.T) {
 		t.Fatal(err)
 	}
 	read(30)
+}
+
+// Items whose time to live is over are removed by DynamoDB itself, here when LocalStack is
+// told to look. LocalStack does not sign such a removal as DynamoDB does, by a user identity:
+// that is for TestKinds.
+func TestExpiredItems(t *testing.T) {
+	t.Parallel()
+	endpoint := localstack.Endpoint(t)
+	cfg := configuration(endpoint)
+	client := dynamodb.NewFromConfig(cfg)
+	table := create(t, client, false)
+	if _, err := client.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{
+		TableName: &table, TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("until"), Enabled: aws.Bool(true)},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	type session struct {
+		ID    string `dynamodbav:"id"`
+		Until int64  `dynamodbav:"until"`
+	}
+	over, later := time.Now().Add(-time.Hour).Unix(), time.Now().Add(time.Hour).Unix()
+	for i, until := range []int64{over, later, over, over, later} {
+		item, err := attributevalue.MarshalMap(session{fmt.Sprint("s", i), until})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: &table, Item: item}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, endpoint+"/_aws/dynamodb/expired", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("LocalStack answers %s", answer.Status)
+	}
+
+	q, err := eventddb.Listener().WithConfig(cfg).WithKernel(swarm.WithPollFrequency(50 * time.Millisecond)).Build(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	deq, ack := eventddb.Listen[session](q)
+	go q.Run(context.Background())
+	live := map[string]bool{}
+	guard := time.After(30 * time.Second)
+	for range 5 + 3 {
+		select {
+		case msg := <-deq:
+			switch msg.Object.Kind {
+			case eventddb.Insert:
+				s, err := msg.Object.New()
+				if err != nil {
+					t.Error(err)
+				}
+				live[s.ID] = true
+			case eventddb.Remove, eventddb.Expire:
+				s, err := msg.Object.Old()
+				if err != nil || s.Until != over {
+					t.Errorf("removed: got %+v, %v", s, err)
+				}
+				delete(live, s.ID)
+			default:
+				t.Errorf("got a %s", msg.Object.Kind)
+			}
+			ack <- msg
+		case <-guard:
+			t.Fatalf("the changes do not come, so far: %v", live)
+		}
+	}
+	if len(live) != 2 || !live["s1"] || !live["s4"] {
+		t.Errorf("left are %v", live)
+	}
 }
