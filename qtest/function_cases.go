@@ -319,7 +319,8 @@ func functionEmpty(r *functionRig) {
 	r.build()
 	r.consume(func(swarm.Msg[note]) error { return nil })
 	r.start()
-	if a := r.invoke(time.Minute); a.err != nil || len(a.failed) > 0 || a.took > time.Second {
+	// Where an invocation has one message, none is a payload of somebody else.
+	if a := r.invoke(time.Minute); a.err != nil && !r.Single || len(a.failed) > 0 || a.took > time.Second {
 		r.Errorf("failed %v, %v, after %s", a.failed, a.err, a.took)
 	}
 }

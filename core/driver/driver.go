@@ -53,6 +53,9 @@ type Bag struct {
 	// group. Empty where the broker keeps none, also if it has a tag by that name.
 	Group string
 
+	// Sink is where an event goes, by its Meta. Set for sends; see Limits.Addressed.
+	Sink string
+
 	// Dedup is the key by which a broker recognises a repeated send. Empty: ID serves.
 	Dedup string
 
@@ -195,6 +198,11 @@ type Limits struct {
 	// partial failure the messages of the group behind the failed one may be
 	// accepted before it is.
 	GroupBatches bool
+
+	// Addressed says that a message goes to its Group, such as a connection. An event
+	// without an ordering key then has its Sink for a Group, and nothing is grouped by
+	// category. It comes with Ordered.
+	Addressed bool
 
 	// Whole says that a Runner's source takes one answer for a whole batch. Serve then
 	// returns at the first nack, and releases what is not settled.

@@ -159,6 +159,7 @@ type format[T any] struct {
 	binary       bool
 	body         func(T, *driver.Bag) error
 	order, dedup func(T) string
+	sink         func(T) string // of events
 	onFailure    func(T, error)
 }
 
@@ -171,6 +172,9 @@ func (f *format[T]) encode(v T, bag *driver.Bag) error {
 		}
 		if f.order != nil {
 			bag.Group = f.order(v)
+		}
+		if f.sink != nil {
+			bag.Sink = f.sink(v)
 		}
 		if f.dedup != nil {
 			bag.Dedup = f.dedup(v)
@@ -198,13 +202,20 @@ func bytesFormat(c codec.Encoder[[]byte], opts []Option) format[[]byte] {
 // eventFormat encodes E as the swarm.Event it is.
 func eventFormat[E event[M, T], M, T any, PM swarm.Metadata[M]](q Emitter, opts []Option) format[E] {
 	o := gather(opts)
-	if o.codec != nil {
-		return newFormat[E](o)
+	if o.codec == nil {
+		mustKernel(q)
+		cfg := q.Config()
+		o.codec = eventEncoder[E, M, T]{codec.Event[M, T, PM](cfg.Realm, cfg.Source, o.category)}
 	}
-	mustKernel(q)
-	cfg := q.Config()
-	o.codec = eventEncoder[E, M, T]{codec.Event[M, T, PM](cfg.Realm, cfg.Source, o.category)}
-	return newFormat[E](o)
+	f := newFormat[E](o)
+	f.sink = func(v E) string {
+		meta := swarm.Event[M, T](v).Meta
+		if meta == nil {
+			return ""
+		}
+		return PM(meta).SwarmMeta().Sink
+	}
+	return f
 }
 
 type eventEncoder[E event[M, T], M, T any] struct {

@@ -69,7 +69,11 @@ func (e *Engine) admit(x *entry) error {
 
 func (e *Engine) checked(x *entry) error {
 	l := &e.limits
-	if x.bag.Group == "" && l.Ordered {
+	switch {
+	case x.bag.Group != "":
+	case l.Addressed:
+		x.bag.Group = x.bag.Sink
+	case l.Ordered:
 		x.bag.Group = x.bag.Category
 	}
 	if l.Check != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/coder/websocket"
 
 	"github.com/fogfish/swarm/qtest/localstack"
 )
@@ -24,14 +25,42 @@ const testfn = "github.com/fogfish/swarm/qtest/local/internal/testfn"
 
 // buffer can be read while it is written to.
 type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu      sync.Mutex
+	b       bytes.Buffer
+	changed chan struct{} // if set: closed by the next write
 }
 
 func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.changed != nil {
+		close(b.changed)
+		b.changed = nil
+	}
 	return b.b.Write(p)
+}
+
+// wait returns the submatches of the pattern, as soon as it is there.
+func (b *buffer) wait(t *testing.T, pattern string) []string {
+	t.Helper()
+	late := time.After(time.Minute)
+	for {
+		b.mu.Lock()
+		found := regexp.MustCompile(pattern).FindStringSubmatch(b.b.String())
+		if b.changed == nil {
+			b.changed = make(chan struct{})
+		}
+		changed := b.changed
+		b.mu.Unlock()
+		if found != nil {
+			return found
+		}
+		select {
+		case <-changed:
+		case <-late:
+			t.Fatalf("not within a minute: %s in\n%s", pattern, b)
+		}
+	}
 }
 
 func (b *buffer) String() string {
@@ -58,7 +87,11 @@ func TestEvents(t *testing.T) {
 		"no file":     {[]string{"-event", "no-such-file", testfn}, "", 1, "", `no-such-file`},
 		"not a main":  {[]string{"-event", "-", "github.com/fogfish/swarm/qtest/local/lambda"}, "", 1, "", `is no command`},
 		"no package":  {[]string{"-event", "-", "./no-such-folder"}, "", 1, "", `go build ./no-such-folder: exit status 1`},
-		"no source":   {[]string{testfn}, "", 2, "", `at least one of -queue, -table, -event\nusage:`},
+		"no source":   {[]string{testfn}, "", 2, "", `at least one of -queue, -table, -event, -websocket\nusage:`},
+		"stray flag":  {[]string{"-event", "-", "-route", "a", testfn}, "", 2, "", `are for -websocket\nusage:`},
+		"bad address": {[]string{"-websocket", "nowhere", testfn}, "", 1, "", `swarm-local: -websocket: listen tcp: lookup tcp/nowhere`},
+		"bad route":   {[]string{"-websocket", ":0", "-route", "$other", testfn}, "", 1, "", `"\$other" is no route key`},
+		"no auth":     {[]string{"-websocket", ":0", "-authorizer", "./no-such-folder", testfn}, "", 1, "", `go build ./no-such-folder`},
 		"no argument": {[]string{"-queue", "q"}, "", 2, "", `want one package\nusage:`},
 		"bad env":     {[]string{"-env", "A", testfn}, "", 2, "", `want KEY=value`},
 		"bad flag":    {[]string{"-event", "-", "-retries", "3", testfn}, "", 1, "", `^built [^\n]*\nswarm-local: [^\n]*MaximumRetryAttempts 3[^\n]*\n$`},
@@ -85,6 +118,54 @@ func TestCtrlCEndsItWhileItWaitsForInput(t *testing.T) {
 	signals <- os.Interrupt
 	if code := run(signals, []string{"-event", "-", testfn}, never{}, &stdout, &stderr); code != 1 {
 		t.Errorf("code %d: %s", code, &stderr)
+	}
+}
+
+func TestWebSocket(t *testing.T) {
+	t.Setenv("LOCALSTACK_ENDPOINT", "")
+	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1") // nothing may go there
+	t.Setenv("AWS_ACCESS_KEY_ID", "me")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "hush")
+	var stdout, stderr buffer
+	signals, code := make(chan os.Signal, 1), make(chan int, 1)
+	go func() {
+		code <- run(signals, []string{"-websocket", "0", "-route", "join", "-select", "$request.body.do", "-authorizer", testfn,
+			"-identity", "route.request.querystring.token", testfn}, never{}, &stdout, &stderr)
+	}()
+	url := stderr.wait(t, `websocket (ws://127\.0\.0\.1:\d+/dev), @connections at http://127\.0\.0\.1:\d+/dev\n`)[1]
+	for query, want := range map[string]int{"": 401, "?token=yours": 403} {
+		if _, response, err := websocket.Dial(t.Context(), url+query, nil); err == nil || response.StatusCode != want {
+			t.Errorf("%q: %v", query, response)
+		}
+	}
+	c, _, err := websocket.Dial(t.Context(), url+"?token=mine", nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &stderr)
+	}
+	defer c.CloseNow()
+	for _, tc := range [][2]string{{`{"do":"join"}`, `^join: {"do":"join"}$`}, {"hello", "^\\$default: hello$"}, {"fail", `"Internal server error"`}} {
+		if err := c.Write(t.Context(), websocket.MessageText, []byte(tc[0])); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, err := c.Read(t.Context()); err != nil || !regexp.MustCompile(tc[1]).Match(got) {
+			t.Errorf("%s: got %q, %v\n%s", tc[0], got, err, &stderr)
+		}
+	}
+	signals <- os.Interrupt
+	if _, _, err := c.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusGoingAway {
+		t.Errorf("got %v", err)
+	}
+	if got := <-code; got != 0 {
+		t.Errorf("code %d", got)
+	}
+	for _, want := range []string{`CONNECT \S+ 127\.0\.0\.1\n`, `REFUSED \S+ 403: authorizer: denied`, `FAILED \S+ \$default \S+: lambda: errorString: as told`,
+		`CLOSED \S+ 1001 "Going away" lost 0\n`, `websocket \$disconnect\n`, `5 invocations, 1 failed`} {
+		if !regexp.MustCompile(want).MatchString(stderr.String()) {
+			t.Errorf("no %s in\n%s", want, &stderr)
+		}
+	}
+	if strings.Contains(stderr.String(), "token") || strings.Contains(stderr.String(), "hush") {
+		t.Errorf("a secret in\n%s", &stderr)
 	}
 }
 
@@ -115,11 +196,8 @@ func TestQueueOnLocalStack(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(stderr.String(), "messages failed") || !strings.Contains(stderr.String(), "hello"); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute:\n%s", &stderr)
-		}
-	}
+	stderr.wait(t, "messages failed")
+	stderr.wait(t, "hello")
 	signals <- os.Interrupt
 	if c := <-code; c != 0 {
 		t.Errorf("code %d", c)

@@ -1,0 +1,138 @@
+package websocket
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-lambda-go/events"
+
+	"github.com/fogfish/swarm/broker/internal/lambdakit"
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// Request is the native record of a message: [swarm.Msg.IOContext].
+type Request = events.APIGatewayWebsocketProxyRequest
+
+// newFunction is the driver in a function that API Gateway invokes. One that only listens
+// has no sender.
+func newFunction(sender driver.Sender, protocols []string) *lambdakit.WholeFunction {
+	f := lambdakit.NewWhole(sender, receive)
+	f.Answer = func(_ context.Context, s []driver.Settlement, err error) ([]byte, error) {
+		return answer(protocols, s, err)
+	}
+	return f
+}
+
+// receive reads what the function is invoked with: one event.
+func receive(payload []byte) ([]driver.Bag, error) {
+	var r Request
+	if err := json.Unmarshal(payload, &r); err != nil {
+		return nil, fmt.Errorf("websocket: not an event of a WebSocket API: %w", err)
+	}
+	c := &r.RequestContext
+	if c.ConnectionID == "" || c.RouteKey == "" || c.RequestID == "" {
+		return nil, errors.New("websocket: not an event of a WebSocket API: no connection, route or request id")
+	}
+	bag := driver.Bag{Category: c.RouteKey, ID: c.RequestID, Native: r, Body: []byte(r.Body)}
+	if c.RequestTimeEpoch > 0 {
+		bag.SentAt = time.UnixMilli(c.RequestTimeEpoch)
+	}
+	switch c.EventType {
+	case "CONNECT":
+		bag.Category = RouteConnect
+		bag.Body, bag.Err = json.Marshal(connectOf(&r))
+	case "DISCONNECT":
+		bag.Category = RouteDisconnect
+		bag.Body, bag.Err = json.Marshal(disconnectOf(&r))
+	case "MESSAGE":
+		if r.IsBase64Encoded {
+			bag.Body, bag.Err = base64.StdEncoding.DecodeString(r.Body)
+		}
+		if c.RouteKey == RouteDefault {
+			bag.Category = cmp.Or(os.Getenv(EnvCategory), RouteDefault)
+		}
+	default:
+		return nil, fmt.Errorf("websocket: not an event of a WebSocket API: event type %.40q", c.EventType)
+	}
+	if bag.Err != nil {
+		bag.Err = fmt.Errorf("websocket: request %s of connection %s: %w", c.RequestID, c.ConnectionID, bag.Err)
+	}
+	return []driver.Bag{bag}, nil
+}
+
+// answer is what API Gateway gets: it lets a client in, or refuses it.
+func answer(protocols []string, s []driver.Settlement, err error) ([]byte, error) {
+	out := response{Status: http.StatusOK}
+	for i := range s {
+		r := s[i].Bag.Native.(Request)
+		kind := r.RequestContext.EventType
+		switch cause := s[i].Err; {
+		case err != nil:
+		case s[i].Outcome == driver.Ack:
+			if p := choose(protocols, &r); p != "" && kind == "CONNECT" {
+				out.Headers = map[string]string{protocolHeader: p}
+			}
+		case errors.Is(cause, swarm.ErrUnknownCategory) && kind != "MESSAGE":
+			// Nobody minds who comes and goes.
+		default:
+			no, chosen := errors.AsType[*refusal](cause)
+			if chosen && kind == "CONNECT" {
+				out.Status = no.status
+			} else {
+				if err = cause; err == nil {
+					err = errUnprocessed
+				}
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(out)
+}
+
+// response of a proxy integration.
+type response struct {
+	Status  int               `json:"statusCode"`
+	Headers map[string]string `json:"headers,omitempty"`
+}
+
+var errUnprocessed = errors.New("websocket: the message was not processed")
+
+const protocolHeader = "Sec-WebSocket-Protocol"
+
+// choose is the first of ours that the client offers; empty: none.
+func choose(ours []string, r *Request) string {
+	offered := offers(r)
+	for _, p := range ours {
+		if slices.Contains(offered, p) {
+			return p
+		}
+	}
+	return ""
+}
+
+// offers are the subprotocols that a client is able to speak.
+func offers(r *Request) (names []string) {
+	for name, value := range r.Headers {
+		if !strings.EqualFold(name, protocolHeader) {
+			continue
+		}
+		for p := range strings.SplitSeq(value, ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				names = append(names, p)
+			}
+		}
+	}
+	return names
+}
