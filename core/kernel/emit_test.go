@@ -56,6 +56,39 @@ func TestEmit(t *testing.T) {
 		})
 	})
 
+	t.Run("E1 an addressed broker: an event's group is its sink, an ordering key goes before, nothing is grouped by category", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			r := newRig()
+			r.limits.Ordered, r.limits.Addressed = true, true
+			q := endpoint(t, r)
+			type event = swarm.Event[swarm.Meta, Note]
+			to := func(sink string) event {
+				return event{Meta: &swarm.Meta{Sink: sink, Created: time.Now()}, Data: &Note{}}
+			}
+			byKey := emit.NewEvent[event](q, emit.OrderBy(func(event) string { return "key" }))
+			for _, send := range []func() error{
+				func() error { return emit.NewEvent[event](q).Enq(t.Context(), to("a")) },
+				func() error { return byKey.Enq(t.Context(), to("a")) },
+				func() error { return emit.NewEvent[event](q).Enq(t.Context(), event{Data: &Note{}}) },
+				func() error { return emit.NewTyped[Note](q).Enq(t.Context(), Note{}) },
+			} {
+				if err := send(); err != nil {
+					t.Error(err)
+				}
+			}
+			var groups []string
+			for _, bag := range r.sent {
+				groups = append(groups, bag.Group)
+			}
+			if want := []string{"a", "key", "", ""}; !slices.Equal(groups, want) {
+				t.Errorf("got %q, want %q", groups, want)
+			}
+			if err := q.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+
 	for _, groupBatches := range []bool{false, true} {
 		t.Run(fmt.Sprintf("E1 an ordered broker, groups batched %v: one request with a group, in order over retries", groupBatches), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
