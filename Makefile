@@ -7,12 +7,12 @@ FUZZ    ?= 30s
 LOCALSTACK := $(CACHE)/bin/localstack -cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt tidy consumer unit localstack soak quickstart bench fuzz clean
+.PHONY: help test lint fmt tidy docs consumer unit localstack soak quickstart bench fuzz clean
 
 help: ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-test: lint consumer unit quickstart ## everything that CI runs; installs and starts what it needs
+test: lint docs consumer unit quickstart ## everything that CI runs; installs and starts what it needs
 	@echo "make test: all passed in $(words $(MODULES)) modules: $(notdir $(MODULES))"
 
 lint: fmt tidy $(CACHE)/bin/staticcheck ## gofmt, go vet, go fix, go mod tidy, staticcheck
@@ -22,6 +22,9 @@ lint: fmt tidy $(CACHE)/bin/staticcheck ## gofmt, go vet, go fix, go mod tidy, s
 	@test ! -s $(CACHE)/fix.diff || (cat $(CACHE)/fix.diff; echo "run go fix work"; exit 1)
 	@for m in $(MODULES); do (cd $$m && $(CACHE)/bin/staticcheck -checks all,-ST1000,-ST1003 ./...) || exit 1; done
 	@test "$$(cd core && GOWORK=off go list -m all | wc -l)" = 1 || (echo "core requires something"; exit 1)
+
+docs: ## links and snippets of all Markdown files
+	@GOWORK=off go run -C tools ./docs -root $(CURDIR)
 
 consumer: ## what a program takes upon itself that uses one broker
 	@GOWORK=off go run -C tools ./consumer -root $(CURDIR)
