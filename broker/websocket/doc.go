@@ -42,6 +42,12 @@
 // [Memory] is a registry for one process; a table of DynamoDB makes one for all instances of
 // a function.
 //
+// # Permissions
+//
+// The least that a policy has to allow, on arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/POST/@connections/*:
+//
+//	execute-api:ManageConnections   to send
+//
 // Who may connect is for the authorizer of the API: see package authorizer, a module of its
 // own.
 package websocket
