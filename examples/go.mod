@@ -13,14 +13,19 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.9
 	github.com/aws/aws-sdk-go-v2/service/sns v1.47.10
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.11
+	github.com/coder/websocket v1.8.15
+	github.com/fogfish/it/v2 v2.2.4
 	github.com/fogfish/swarm/broker/eventbridge v0.1.0
 	github.com/fogfish/swarm/broker/eventddb v0.1.0
 	github.com/fogfish/swarm/broker/events3 v0.1.0
 	github.com/fogfish/swarm/broker/sns v0.1.0
 	github.com/fogfish/swarm/broker/sqs v0.1.0
+	github.com/fogfish/swarm/broker/websocket v0.1.0
+	github.com/fogfish/swarm/broker/websocket/authorizer v0.1.0
 	github.com/fogfish/swarm/core v0.1.0
 	github.com/fogfish/swarm/qtest v0.1.0
 	github.com/fogfish/swarm/qtest/local v0.1.0
+	github.com/golang-jwt/jwt/v5 v5.3.1
 )
 
 require (
@@ -29,6 +34,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.11 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.11 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/v4a v1.5.11 // indirect
+	github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi v1.24.4 // indirect
 	github.com/aws/aws-sdk-go-v2/service/dynamodbstreams v1.46.7 // indirect
 	github.com/aws/aws-sdk-go-v2/service/internal/accept-encoding v1.13.24 // indirect
 	github.com/aws/aws-sdk-go-v2/service/internal/checksum v1.11.12 // indirect
@@ -50,6 +56,8 @@ replace (
 	github.com/fogfish/swarm/broker/internal => ../broker/internal
 	github.com/fogfish/swarm/broker/sns => ../broker/sns
 	github.com/fogfish/swarm/broker/sqs => ../broker/sqs
+	github.com/fogfish/swarm/broker/websocket => ../broker/websocket
+	github.com/fogfish/swarm/broker/websocket/authorizer => ../broker/websocket/authorizer
 	github.com/fogfish/swarm/core => ../core
 	github.com/fogfish/swarm/qtest => ../qtest
 	github.com/fogfish/swarm/qtest/local => ../qtest/local
