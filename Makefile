@@ -7,12 +7,12 @@ FUZZ    ?= 30s
 LOCALSTACK := $(CACHE)/bin/localstack -cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt tidy docs consumer unit localstack soak quickstart bench fuzz clean
+.PHONY: help test lint fmt tidy docs tools release consumer unit localstack soak quickstart bench fuzz clean
 
 help: ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-test: lint docs consumer unit quickstart ## everything that CI runs; installs and starts what it needs
+test: lint docs tools consumer unit quickstart ## everything that CI runs; installs and starts what it needs
 	@echo "make test: all passed in $(words $(MODULES)) modules: $(notdir $(MODULES))"
 
 lint: fmt tidy $(CACHE)/bin/staticcheck ## gofmt, go vet, go fix, go mod tidy, staticcheck
@@ -25,6 +25,12 @@ lint: fmt tidy $(CACHE)/bin/staticcheck ## gofmt, go vet, go fix, go mod tidy, s
 
 docs: ## links and snippets of all Markdown files
 	@GOWORK=off go run -C tools ./docs -root $(CURDIR)
+
+tools: ## tests of the tools: releases in a scratch repository
+	@cd tools && GOWORK=off go vet ./... && GOWORK=off go test -shuffle=on ./...
+
+release: ## what would be released now, and why; to do it, see tools/release
+	@GOWORK=off go run -C tools ./release -root $(CURDIR)
 
 consumer: ## what a program takes upon itself that uses one broker
 	@GOWORK=off go run -C tools ./consumer -root $(CURDIR)
