@@ -21,6 +21,7 @@ lint: fmt tidy $(CACHE)/bin/staticcheck ## gofmt, go vet, go fix, go mod tidy, s
 	@go fix -diff work > $(CACHE)/fix.diff || (cat $(CACHE)/fix.diff; exit 1)
 	@test ! -s $(CACHE)/fix.diff || (cat $(CACHE)/fix.diff; echo "run go fix work"; exit 1)
 	@for m in $(MODULES); do (cd $$m && $(CACHE)/bin/staticcheck -checks all,-ST1000,-ST1003 ./...) || exit 1; done
+	@cd tools && GOWORK=off go run github.com/rhysd/actionlint/cmd/actionlint -shellcheck= -pyflakes= $(CURDIR)/.github/workflows/*.yml
 	@test "$$(cd core && GOWORK=off go list -m all | wc -l)" = 1 || (echo "core requires something"; exit 1)
 
 docs: ## links and snippets of all Markdown files
