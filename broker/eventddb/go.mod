@@ -11,7 +11,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/dynamodbstreams v1.46.7
 	github.com/fogfish/swarm/broker/internal v0.1.0
 	github.com/fogfish/swarm/core v0.1.0
-	github.com/fogfish/swarm/qtest v0.0.0-00010101000000-000000000000
+	github.com/fogfish/swarm/qtest v0.1.0
 )
 
 require (

@@ -1,6 +1,11 @@
-// Consumer checks what a program that uses one broker takes upon itself: an empty module
-// that requires just that broker, with the working tree in place of released versions.
-// It prints a line for each broker, and exits with status 1 when a budget is missed.
+// Consumer is a user of this repository who has nothing of it. It packs the modules of the
+// working tree as a module proxy would and, in empty modules outside of the workspace,
+//
+//   - gets each broker at its version, and counts what comes with it,
+//   - installs each command at its version, and starts it,
+//   - builds the programs of the README, and runs those that end by themselves.
+//
+// It prints a line for each, and exits with status 1 when one fails or is over its budget.
 package main
 
 import (
@@ -12,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -31,6 +37,15 @@ var (
 	}
 )
 
+const prefix = "github.com/fogfish/swarm/"
+
+// commands are installed; each says what is expected of it when it starts with its argument.
+var commands = []struct{ module, pkg, arg, says string }{
+	{"qtest", "localstack/cmd/localstack", "-h", "folder of the installation"},
+	{"qtest/local", "cmd/swarm-local", "-h", "usage: swarm-local"},
+	{"broker/websocket/authorizer", "cmd/authorizer", "", "CONFIG_SWARM_WS_AUTHORIZER_"},
+}
+
 func main() {
 	root := flag.String("root", ".", "folder of go.work")
 	flag.Parse()
@@ -41,17 +56,39 @@ func main() {
 	}
 }
 
+// consumer works in a folder of its own.
+type consumer struct {
+	*proxy
+	dir      string
+	env      []string
+	siblings map[string]string // folders of the modules of the workspace
+}
+
 func run(root string) error {
 	siblings, err := workspace(root)
 	if err != nil {
 		return err
 	}
+	dir, err := os.MkdirTemp("", "consumer")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	p, err := publish(filepath.Join(dir, "proxy"), siblings)
+	if err != nil {
+		return err
+	}
+	c := consumer{proxy: p, dir: dir, siblings: siblings}
+	if c.env, err = p.environment(filepath.Join(dir, "cache")); err != nil {
+		return err
+	}
 	var errs []error
 	for _, path := range slices.Sorted(keys(siblings)) {
-		if _, broker, ok := strings.Cut(path, "/broker/"); ok && broker != "internal" && !strings.Contains(broker, "/") {
-			errs = append(errs, check(path, broker, siblings))
+		if broker, ok := strings.CutPrefix(path, prefix+"broker/"); ok && broker != "internal" {
+			errs = append(errs, c.broker(path, broker))
 		}
 	}
+	errs = append(errs, c.install(), c.readme(filepath.Join(root, "README.md")))
 	return errors.Join(errs...)
 }
 
@@ -65,55 +102,63 @@ func keys(m map[string]string) func(func(string) bool) {
 	}
 }
 
-// workspace maps the modules of go.work to their folders.
+// workspace maps the modules of go.work that have users to their folders.
 func workspace(root string) (map[string]string, error) {
-	out, err := command(root, "go", "list", "-m", "-f", "{{.Path}} {{.Dir}}")
+	out, err := command(root, nil, "go", "list", "-m", "-f", "{{.Path}} {{.Dir}}")
 	if err != nil {
 		return nil, err
 	}
 	dirs := map[string]string{}
 	for line := range strings.Lines(string(out)) {
-		if path, dir, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+		if path, dir, ok := strings.Cut(strings.TrimSpace(line), " "); ok && path != prefix+"examples" {
 			dirs[path] = dir
 		}
 	}
 	return dirs, nil
 }
 
-func check(path, broker string, siblings map[string]string) error {
-	dir, err := os.MkdirTemp("", "consumer")
+// program makes an empty module with one program, and gets what that needs.
+func (c *consumer) program(name, source string, get ...string) (dir string, err error) {
+	dir = filepath.Join(c.dir, "program", name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644); err != nil {
+		return "", err
+	}
+	if _, err := command(dir, c.env, "go", "mod", "init", "example.com/consumer"); err != nil {
+		return "", err
+	}
+	if _, err := command(dir, c.env, "go", append([]string{"get"}, get...)...); err != nil {
+		return "", err
+	}
+	_, err = command(dir, c.env, "go", "mod", "tidy")
+	return dir, err
+}
+
+// broker is a program that uses one.
+func (c *consumer) broker(path, broker string) error {
+	source := fmt.Sprintf("package main\n\nimport _ %q\n\nfunc main() {}\n", path)
+	dir, err := c.program(broker, source, path+"@"+c.versions[path])
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	var mod bytes.Buffer
-	fmt.Fprintf(&mod, "module example.com/consumer\n\ngo 1.26\n\nrequire %s v0.1.0\n", path)
-	for sibling, at := range siblings {
-		fmt.Fprintf(&mod, "replace %s => %s\n", sibling, at)
-	}
-	source := fmt.Sprintf("package main\n\nimport _ %q\n\nfunc main() {}\n", path)
-	if err := errors.Join(
-		os.WriteFile(filepath.Join(dir, "go.mod"), mod.Bytes(), 0o644),
-		os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644),
-	); err != nil {
+	if _, err := command(dir, c.env, "go", "build", "-o", os.DevNull, "."); err != nil {
 		return err
 	}
-	if _, err := command(dir, "go", "mod", "tidy"); err != nil {
-		return err
-	}
-	all, err := command(dir, "go", "list", "-m", "all")
+	all, err := command(dir, c.env, "go", "list", "-m", "all")
 	if err != nil {
 		return err
 	}
 	if strings.Contains(string(all), "aws-cdk-go") {
 		return fmt.Errorf("%s: brings aws-cdk-go", broker)
 	}
-	built, err := command(dir, "go", "list", "-deps", "-f", "{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}}{{end}}{{end}}", ".")
+	built, err := command(dir, c.env, "go", "list", "-deps", "-f", "{{with .Module}}{{if .Version}}{{.Path}}@{{.Version}}{{end}}{{end}}", ".")
 	if err != nil {
 		return err
 	}
 	zips := slices.Compact(slices.Sorted(slices.Values(strings.Fields(string(built)))))
-	size, err := download(dir, zips, siblings)
+	size, err := c.download(dir, zips)
 	if err != nil {
 		return err
 	}
@@ -130,14 +175,10 @@ func check(path, broker string, siblings map[string]string) error {
 	return nil
 }
 
-// download sums the sizes of the zips of modules that are not of this workspace.
-func download(dir string, modules []string, siblings map[string]string) (size int64, err error) {
+// download sums the sizes of the zips.
+func (c *consumer) download(dir string, modules []string) (size int64, err error) {
 	for _, m := range modules {
-		path, _, _ := strings.Cut(m, "@")
-		if siblings[path] != "" {
-			continue
-		}
-		out, err := command(dir, "go", "mod", "download", "-json", m)
+		out, err := command(dir, c.env, "go", "mod", "download", "-json", m)
 		if err != nil {
 			return 0, err
 		}
@@ -154,9 +195,70 @@ func download(dir string, modules []string, siblings map[string]string) (size in
 	return size, nil
 }
 
-func command(dir, name string, args ...string) ([]byte, error) {
+// install installs the commands, and starts them.
+func (c *consumer) install() error {
+	bin := filepath.Join(c.dir, "bin")
+	for _, x := range commands {
+		path := prefix + x.module
+		if _, err := command(c.dir, append(c.env, "GOBIN="+bin), "go", "install", path+"/"+x.pkg+"@"+c.versions[path]); err != nil {
+			return err
+		}
+		name := filepath.Base(x.pkg)
+		cmd := exec.Command(filepath.Join(bin, name))
+		if x.arg != "" {
+			cmd.Args = append(cmd.Args, x.arg)
+		}
+		out, _ := cmd.CombinedOutput() // what it says counts
+		if !strings.Contains(string(out), x.says) {
+			return fmt.Errorf("%s %s says %q, not %q", name, x.arg, out, x.says)
+		}
+		fmt.Printf("installed %s/%s@%s\n", x.module, x.pkg, c.versions[path])
+	}
+	return nil
+}
+
+var (
+	block  = regexp.MustCompile("(?s)```go\n(.*?)```")
+	clause = regexp.MustCompile(`(?m)^package main$`)
+)
+
+// readme builds the programs of the README. Those that wait for a signal are not run.
+func (c *consumer) readme(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, b := range block.FindAllStringSubmatch(string(text), -1) {
+		if !clause.MatchString(b[1]) {
+			continue
+		}
+		n++
+		core := prefix + "core"
+		dir, err := c.program(fmt.Sprint("readme", n), b[1], core+"@"+c.versions[core])
+		if err != nil {
+			return err
+		}
+		step := []string{"run", "."}
+		if strings.Contains(b[1], ".Await(") {
+			step = []string{"build", "-o", os.DevNull, "."}
+		}
+		if _, err := command(dir, c.env, "go", step...); err != nil {
+			return err
+		}
+	}
+	if n == 0 {
+		return errors.New("README.md has no program")
+	}
+	fmt.Printf("%d programs of README.md are good\n", n)
+	return nil
+}
+
+// command runs one with further variables of the environment.
+func command(dir string, env []string, name string, args ...string) ([]byte, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
