@@ -48,8 +48,8 @@ unit: $(CACHE)/bin/localstack ## tests of all modules, by the race detector, in 
 localstack: $(CACHE)/bin/localstack ## a LocalStack for development, until Ctrl-C
 	$(LOCALSTACK) start
 
-soak: $(CACHE)/bin/localstack ## the long tests whole, of which `test` runs a tenth
-	SOAK=1 $(LOCALSTACK) run -- go test -race -shuffle=on -parallel 8 -timeout 90m work
+soak: $(CACHE)/bin/localstack ## the long tests whole, of which `test` runs a tenth; one module after the other, for they share LocalStack
+	SOAK=1 $(LOCALSTACK) run -- go test -race -shuffle=on -p 1 -parallel 8 -timeout 90m work
 
 quickstart: ## the quick start: text that ships, file, standard input
 	@go run ./examples/quickstart | grep -q "the ledger adds up"
