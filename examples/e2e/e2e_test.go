@@ -53,11 +53,12 @@ var (
 
 	// A request that LocalStack is slow to answer is not sent again: that would make
 	// duplicates, which AWS does and these tests do not expect.
-	unhurried = swarm.WithNetworkTimeout(patience / 2)
+	unhurried = swarm.WithNetworkTimeout(30 * time.Second)
 )
 
-// patience bounds what tests wait for. Nothing takes that long.
-const patience = time.Minute
+// patience bounds what tests wait for. Nothing takes that long: a soak keeps LocalStack busy
+// with tens of thousands of messages, and the topics of all tests share its threads.
+var patience = map[bool]time.Duration{false: time.Minute, true: 15 * time.Minute}[soak]
 
 // place makes things in an account of LocalStack. They go with the test.
 type place struct {
