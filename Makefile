@@ -7,7 +7,7 @@ FUZZ    ?= 30s
 LOCALSTACK := $(CACHE)/bin/localstack -cache $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint fmt tidy docs tools release consumer unit localstack soak quickstart bench fuzz clean
+.PHONY: help test lint fmt tidy docs tools release consumer unit localstack browser soak quickstart bench fuzz clean
 
 help: ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -47,6 +47,9 @@ unit: $(CACHE)/bin/localstack ## tests of all modules, by the race detector, in 
 
 localstack: $(CACHE)/bin/localstack ## a LocalStack for development, until Ctrl-C
 	$(LOCALSTACK) start
+
+browser: ## a browser for the tests: prints its path; installs Chromium where it can
+	@go run ./examples/internal/browser/cmd/browser
 
 soak: $(CACHE)/bin/localstack ## the long tests whole, of which `test` runs a tenth; one module after the other, for they share LocalStack
 	SOAK=1 $(LOCALSTACK) run -- go test -race -shuffle=on -p 1 -parallel 8 -timeout 90m work
