@@ -110,7 +110,7 @@ func workspace(root string) (map[string]string, error) {
 	}
 	dirs := map[string]string{}
 	for line := range strings.Lines(string(out)) {
-		if path, dir, ok := strings.Cut(strings.TrimSpace(line), " "); ok && path != prefix+"examples" {
+		if path, dir, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.HasPrefix(path+"/", prefix+"examples/") {
 			dirs[path] = dir
 		}
 	}
