@@ -19,7 +19,8 @@ import (
 // Registry keeps which connections are in which topics: functions have no memory of their
 // own, and API Gateway does not list connections. It is used by many goroutines at once.
 type Registry interface {
-	// Set says which topics a connection is in from now on. None: it is gone.
+	// Set says which topics a connection is in from now on. None: it is gone. It returns
+	// when ctx ends.
 	Set(ctx context.Context, m Member, topics ...string) error
 
 	// Members are the connections in a topic, in any order. An error is the last of them.
@@ -82,36 +83,54 @@ func (r *Memory) Members(_ context.Context, topic string) iter.Seq2[Member, erro
 
 // Track keeps a registry up to date with the clients that connect and disconnect, until q is
 // closed. It takes the channels of [Connects] and [Disconnects]. The function says the
-// topics of a client; an error of it turns the client away, see [Refuse]. It is called by one
-// goroutine, one client after the other.
+// topics of a client; an error of it, or of the registry, turns the client away, see
+// [Refuse]. It is called for several clients at once, where the function of Lambda is.
 func Track(q listen.Listener, r Registry, topics func(swarm.Msg[Connect]) ([]string, error)) {
 	if r == nil || topics == nil {
 		panic("websocket: Track needs a registry and a function")
 	}
-	connects, in := Connects(q)
-	disconnects, out := Disconnects(q)
-	go func() {
-		for msg := range connects {
-			all, err := topics(msg)
-			if err == nil {
-				err = r.Set(msg.Context(), Member{Connection: msg.Object.Connection, Since: time.Now()}, all...)
+	track(Connects(q))(func(msg swarm.Msg[Connect]) error {
+		all, err := topics(msg)
+		if err != nil {
+			return err
+		}
+		m := Member{Connection: ConnectionOf(msg), Since: time.Now()}
+		err = r.Set(msg.Context(), m, all...)
+		if late := context.Cause(msg.Context()); err == nil && late != nil {
+			// It was refused meanwhile, and no Disconnect will follow.
+			err = errors.Join(late, r.Set(context.WithoutCancel(msg.Context()), m))
+		}
+		return err
+	})
+	track(Disconnects(q))(func(msg swarm.Msg[Disconnect]) error {
+		return r.Set(msg.Context(), Member{Connection: ConnectionOf(msg)})
+	})
+}
+
+// track processes each message by a goroutine of its own, as many as there are invocations:
+// one that is slow holds up no other. A panic fails its message.
+func track[T any](deq <-chan swarm.Msg[T], ack chan<- swarm.Msg[T]) func(func(swarm.Msg[T]) error) {
+	return func(process func(swarm.Msg[T]) error) {
+		go func() {
+			for msg := range deq {
+				go func() {
+					if err := safely(func() error { return process(msg) }); err != nil {
+						msg = msg.Fail(err)
+					}
+					ack <- msg
+				}()
 			}
-			if err != nil {
-				in <- msg.Fail(err)
-				continue
-			}
-			in <- msg
+		}()
+	}
+}
+
+func safely(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("websocket: panic: %v", p)
 		}
 	}()
-	go func() {
-		for msg := range disconnects {
-			if err := r.Set(msg.Context(), Member{Connection: msg.Object.Connection}); err != nil {
-				out <- msg.Fail(err)
-				continue
-			}
-			out <- msg
-		}
-	}()
+	return f()
 }
 
 // Broadcaster sends values of T, as JSON, to all connections in a topic. It is safe for
@@ -120,7 +139,6 @@ type Broadcaster[T any] struct {
 	registry Registry
 	codec    codec.Encoder[T]
 	post     *emit.Sync[packet]
-	requests chan struct{}
 }
 
 // NewBroadcaster makes one on a kernel that emits.
@@ -128,90 +146,86 @@ func NewBroadcaster[T any](q emit.Emitter, r Registry) *Broadcaster[T] {
 	if r == nil {
 		panic("websocket: NewBroadcaster needs a registry")
 	}
-	c := codec.JSON[T]("")
+	c := codec.JSON[T](category[T]())
 	return &Broadcaster[T]{
 		registry: r,
 		codec:    c,
 		post:     emit.NewTyped[packet](q, emit.Codec[packet](packetCodec(c.Category())), SinkBy(func(p packet) string { return p.to })),
-		requests: make(chan struct{}, parallel),
 	}
 }
 
-// parallel is how many values of a broadcaster are on their way at once.
+// parallel is how many values of a broadcast are on their way at once.
 const parallel = 256
 
 // settling is how long a connection may answer that it is gone when it is not there yet:
-// while $connect is processed, 29 seconds at most.
-const settling = 30 * time.Second
+// while $connect is processed, 29 seconds at most, by the clock of another instance.
+const settling = time.Minute
 
 // Broadcast sends v to each connection in a topic, and blocks until all of them have
 // answered. It returns how many have v. Connections that are gone are no error: they leave
 // the registry. Each of the others is tried by the rules of Enq; one that fails keeps v from
 // nobody else.
 func (b *Broadcaster[T]) Broadcast(ctx context.Context, topic string, v T) (sent int, err error) {
-	body, err := b.codec.Encode(v)
-	if err != nil {
-		return 0, fmt.Errorf("websocket: broadcast to %q: %w", topic, err)
+	wrap := func(err error) error { return fmt.Errorf("websocket: broadcast to %q: %w", topic, err) }
+	var body []byte
+	if err := codec.Safely(func() (err error) { body, err = b.codec.Encode(v); return err }); err != nil {
+		return 0, wrap(err)
 	}
 	var (
 		all    sync.WaitGroup
+		slots  = make(chan struct{}, parallel)
 		mu     sync.Mutex
+		gone   []Member
 		failed int
 		first  error
 	)
-	fail := func(err error) {
+	answered := func(m Member, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if failed++; first == nil {
-			first = err
-		}
-	}
-	for m, err := range b.registry.Members(ctx, topic) {
-		if err != nil {
-			fail(err)
-			break
-		}
-		if !b.begin(ctx) {
-			fail(context.Cause(ctx))
-			break
-		}
-		all.Go(func() {
-			defer func() { <-b.requests }()
-			switch err := b.send(ctx, m, body); {
-			case err == nil:
-				mu.Lock()
-				sent++
-				mu.Unlock()
-			case !errors.Is(err, ErrGone):
-				fail(err)
+		switch {
+		case err == nil:
+			sent++
+		case errors.Is(err, ErrGone):
+			gone = append(gone, m)
+		default:
+			if failed++; first == nil {
+				first = err
 			}
-		})
+		}
 	}
+	err = safely(func() error { // the registry is the user's
+		for m, err := range b.registry.Members(ctx, topic) {
+			if err != nil {
+				return err
+			}
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			all.Go(func() {
+				defer func() { <-slots }()
+				answered(m, b.post.Enq(ctx, packet{m.Connection, body}))
+			})
+		}
+		return nil
+	})
 	all.Wait()
+	if err != nil {
+		answered(Member{}, err)
+	}
+	for _, m := range gone {
+		if time.Since(m.Since) < settling {
+			continue
+		}
+		if err := safely(func() error { return b.registry.Set(ctx, Member{Connection: m.Connection}) }); err != nil {
+			answered(m, fmt.Errorf("forget %s: %w", m.Connection, err))
+		}
+	}
 	if failed > 0 {
-		return sent, fmt.Errorf("websocket: broadcast to %q: %d have it, %d failed, the first by: %w", topic, sent, failed, first)
+		return sent, wrap(fmt.Errorf("%d have it, %d failed at least, the first by: %w", sent, failed, first))
 	}
 	return sent, nil
-}
-
-// begin waits until another value may be on its way; false: ctx has ended.
-func (b *Broadcaster[T]) begin(ctx context.Context) bool {
-	select {
-	case b.requests <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (b *Broadcaster[T]) send(ctx context.Context, m Member, body []byte) error {
-	err := b.post.Enq(ctx, packet{m.Connection, body})
-	if errors.Is(err, ErrGone) && time.Since(m.Since) >= settling {
-		if e := b.registry.Set(ctx, Member{Connection: m.Connection}); e != nil {
-			return fmt.Errorf("forget %s: %w", m.Connection, e)
-		}
-	}
-	return err
 }
 
 // packet is an encoded value on its way to one connection.

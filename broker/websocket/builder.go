@@ -143,7 +143,10 @@ func (b *Builder[K]) function(address string) error {
 	if !b.mode.Lambda() {
 		return b.opts.Errorf("Build(%q): not a function of AWS Lambda. API Gateway invokes functions; on your machine run this one by swarm-local -websocket", address)
 	}
-	_, err := b.opts.Config()
+	cfg, err := b.opts.Config()
+	if err == nil && cfg.AtMostOnce {
+		err = b.opts.Errorf("WithPolicyAtMostOnce: not here: API Gateway waits for the answer, and a client that is refused would be let in")
+	}
 	return err
 }
 

@@ -17,8 +17,9 @@ const (
 	RouteDefault    = "$default"    // messages that select no other route; see EnvCategory
 )
 
-// Connect is a client that wants to connect. It is connected, and can be sent to, when the
-// message is acknowledged; [Refuse] turns it away.
+// Connect is a client that wants to connect. [Refuse] turns it away. It is connected, and can
+// be sent to, when API Gateway has the answer of the invocation, some time after the message
+// was acknowledged: let the client speak first.
 type Connect struct {
 	Connection string              `json:"connection"`
 	At         time.Time           `json:"at"`
@@ -63,7 +64,8 @@ func disconnectOf(r *Request) Disconnect {
 }
 
 // Connects makes channels for clients that connect; q is a kernel that listens. Without
-// them every client that the API's authorizer lets pass may connect.
+// them every client that the API's authorizer lets pass may connect: make them before the
+// kernel runs.
 func Connects(q listen.Listener) (deq <-chan swarm.Msg[Connect], ack chan<- swarm.Msg[Connect]) {
 	return listen.Typed[Connect](q, listen.Category(RouteConnect))
 }
@@ -101,6 +103,8 @@ func ContextOf[T any](msg swarm.Msg[T]) map[string]string {
 		case nil:
 		case string:
 			all[name] = v
+		case json.Number:
+			all[name] = v.String()
 		default:
 			if b, err := json.Marshal(v); err == nil {
 				all[name] = string(b)
@@ -114,13 +118,24 @@ func ContextOf[T any](msg swarm.Msg[T]) map[string]string {
 // they go to their Meta.Sink.
 func SinkBy[T any](connection func(T) string) emit.Option { return emit.OrderBy(connection) }
 
-// Reply sends v to the client that msg came from, and blocks until API Gateway has accepted
-// it. It goes by the rules of Enq, within the context of msg.
+// Reply sends v, as JSON, to the client that msg came from, and blocks until API Gateway has
+// accepted it. It goes by the rules of Enq, within the context of msg: reply before you
+// acknowledge. Events go by emit.NewEvent and [ConnectionOf], which fills their metadata.
 func Reply[T, R any](q emit.Emitter, msg swarm.Msg[T], v R, opts ...emit.Option) error {
 	return Send(msg.Context(), q, ConnectionOf(msg), v, opts...)
 }
 
 // Send is [Reply] to a connection by its id.
 func Send[R any](ctx context.Context, q emit.Emitter, connection string, v R, opts ...emit.Option) error {
-	return emit.NewTyped[R](q, append([]emit.Option{SinkBy(func(R) string { return connection })}, opts...)...).Enq(ctx, v)
+	all := append([]emit.Option{emit.Category(category[R]()), SinkBy(func(R) string { return connection })}, opts...)
+	return emit.NewTyped[R](q, all...).Enq(ctx, v)
+}
+
+// category is the name of a type, for errors and logs: clients do not see it.
+func category[T any]() string {
+	name, err := swarm.TypeOf[T]()
+	if err != nil {
+		return "value"
+	}
+	return name
 }

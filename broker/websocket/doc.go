@@ -32,8 +32,8 @@
 // fails the invocation: the client gets "Internal server error", and nobody tries again.
 //
 // [Connects] and [Disconnects] are clients that come and go. A nack of a [Connect] turns the
-// client away, [Refuse] by a status of your choice. Until a Connect is acknowledged the
-// client cannot be sent to.
+// client away, [Refuse] by a status of your choice. Until the invocation has answered the
+// client cannot be sent to: let it speak first.
 //
 // # Broadcast
 //

@@ -1,12 +1,14 @@
 package websocket
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -36,7 +38,9 @@ func newFunction(sender driver.Sender, protocols []string) *lambdakit.WholeFunct
 // receive reads what the function is invoked with: one event.
 func receive(payload []byte) ([]driver.Bag, error) {
 	var r Request
-	if err := json.Unmarshal(payload, &r); err != nil {
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.UseNumber() // of the authorizer
+	if err := d.Decode(&r); err != nil {
 		return nil, fmt.Errorf("websocket: not an event of a WebSocket API: %w", err)
 	}
 	c := &r.RequestContext
@@ -55,11 +59,16 @@ func receive(payload []byte) ([]driver.Bag, error) {
 		bag.Category = RouteDisconnect
 		bag.Body, bag.Err = json.Marshal(disconnectOf(&r))
 	case "MESSAGE":
+		if isLifecycle(bag.Category) {
+			return nil, fmt.Errorf("websocket: request %s: a message selects the route %s", c.RequestID, c.RouteKey) // a client made it up
+		}
 		if r.IsBase64Encoded {
 			bag.Body, bag.Err = base64.StdEncoding.DecodeString(r.Body)
 		}
 		if c.RouteKey == RouteDefault {
-			bag.Category = cmp.Or(os.Getenv(EnvCategory), RouteDefault)
+			if bag.Category = cmp.Or(os.Getenv(EnvCategory), RouteDefault); isLifecycle(bag.Category) {
+				return nil, fmt.Errorf("websocket: %s=%s: not a category of messages", EnvCategory, bag.Category)
+			}
 		}
 	default:
 		return nil, fmt.Errorf("websocket: not an event of a WebSocket API: event type %.40q", c.EventType)
@@ -70,29 +79,33 @@ func receive(payload []byte) ([]driver.Bag, error) {
 	return []driver.Bag{bag}, nil
 }
 
+func isLifecycle(category string) bool {
+	return category == RouteConnect || category == RouteDisconnect
+}
+
 // answer is what API Gateway gets: it lets a client in, or refuses it.
 func answer(protocols []string, s []driver.Settlement, err error) ([]byte, error) {
 	out := response{Status: http.StatusOK}
 	for i := range s {
 		r := s[i].Bag.Native.(Request)
 		kind := r.RequestContext.EventType
-		switch cause := s[i].Err; {
+		cause := s[i].Err
+		no, chosen := errors.AsType[*refusal](cause)
+		switch {
 		case err != nil:
 		case s[i].Outcome == driver.Ack:
-			if p := choose(protocols, &r); p != "" && kind == "CONNECT" {
-				out.Headers = map[string]string{protocolHeader: p}
-			}
-		case errors.Is(cause, swarm.ErrUnknownCategory) && kind != "MESSAGE":
-			// Nobody minds who comes and goes.
+		case chosen && kind == "CONNECT":
+			out.Status = no.status
+		case cause == swarm.ErrUnknownCategory && kind != "MESSAGE":
+			// Nobody minds who comes and goes. The kernel says it as it is: a consumer's own
+			// error may wrap it.
+		case cause == nil:
+			err = errUnprocessed
 		default:
-			no, chosen := errors.AsType[*refusal](cause)
-			if chosen && kind == "CONNECT" {
-				out.Status = no.status
-			} else {
-				if err = cause; err == nil {
-					err = errUnprocessed
-				}
-			}
+			err = cause
+		}
+		if p := choose(protocols, &r); p != "" && kind == "CONNECT" && out.Status == http.StatusOK {
+			out.Headers = map[string]string{protocolHeader: p}
 		}
 	}
 	if err != nil {
@@ -122,13 +135,21 @@ func choose(ours []string, r *Request) string {
 	return ""
 }
 
-// offers are the subprotocols that a client is able to speak.
+// offers are the subprotocols that a client is able to speak, of as many headers as it has
+// sent.
 func offers(r *Request) (names []string) {
-	for name, value := range r.Headers {
+	lists := r.MultiValueHeaders
+	if len(lists) == 0 {
+		lists = map[string][]string{}
+		for name, value := range r.Headers {
+			lists[name] = []string{value}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(lists)) {
 		if !strings.EqualFold(name, protocolHeader) {
 			continue
 		}
-		for p := range strings.SplitSeq(value, ",") {
+		for p := range strings.SplitSeq(strings.Join(lists[name], ","), ",") {
 			if p = strings.TrimSpace(p); p != "" {
 				names = append(names, p)
 			}

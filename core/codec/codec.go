@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -64,7 +65,32 @@ func (jsonCodec[T]) Decode(b []byte) (v T, err error) {
 		return v, errNull
 	}
 	err = json.Unmarshal(b, &v)
-	return v, err
+	return v, discreet(err)
+}
+
+// decodeError tells of an error what may be in a log: the values of messages may not.
+type decodeError struct {
+	text string
+	err  error
+}
+
+func (e *decodeError) Error() string { return e.text }
+func (e *decodeError) Unwrap() error { return e.err }
+
+// discreet leaves out of an error of package json, or time, the value it is about.
+func discreet(err error) error {
+	const tag = "json: invalid use of ,string struct tag"
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		kind, _, _ := strings.Cut(e.Value, " ") // number 4111…
+		return &decodeError{fmt.Sprintf("JSON %s does not fit %s, field %q of %s", kind, e.Type, e.Field, e.Struct), err}
+	}
+	if e, ok := errors.AsType[*time.ParseError](err); ok {
+		return &decodeError{"text is not a time of layout " + e.Layout, err}
+	}
+	if err != nil && strings.HasPrefix(err.Error(), tag) {
+		return &decodeError{tag, err}
+	}
+	return err
 }
 
 // Bytes passes bytes through, in both directions, under a category. It panics when the
@@ -135,7 +161,7 @@ func (c eventCodec[M, T, PM]) Decode(b []byte) (v swarm.Event[M, T], err error) 
 	if err = json.Unmarshal(b, &v); err == nil && v.Meta == nil && v.Data == nil {
 		err = errEmptyEvent
 	}
-	return v, err
+	return v, discreet(err)
 }
 
 var errEmptyEvent = errors.New("event has neither meta nor data")

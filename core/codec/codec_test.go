@@ -3,6 +3,7 @@ package codec_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -198,4 +199,25 @@ func FuzzEvent(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is in a message that cannot be decoded is not in the error, which goes to logs.
+func TestErrorsAreDiscreet(t *testing.T) {
+	type card struct {
+		Number int8      `json:"number"`
+		At     time.Time `json:"at"`
+		Quoted int       `json:"quoted,string"`
+	}
+	c, e := codec.JSON[card](""), codec.Event[swarm.Meta, card]("", "", "")
+	for _, payload := range []string{`{"number":4111}`, `{"number":"4111"}`, `{"at":"4111"}`, `{"quoted":"4111x"}`} {
+		_, err := c.Decode([]byte(payload))
+		_, again := e.Decode([]byte(`{"data":` + payload + `}`))
+		if err == nil || again == nil || strings.Contains(err.Error()+again.Error(), "4111") {
+			t.Errorf("%s: got %v, %v", payload, err, again)
+		}
+	}
+	_, err := c.Decode([]byte(`{"number":4111}`))
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok || !strings.Contains(err.Error(), `"number"`) {
+		t.Errorf("got %v", err)
+	}
 }

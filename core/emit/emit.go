@@ -173,7 +173,7 @@ func (f *format[T]) encode(v T, bag *driver.Bag) error {
 		if f.order != nil {
 			bag.Group = f.order(v)
 		}
-		if f.sink != nil {
+		if f.sink != nil && f.order == nil { // a key that is empty means nobody
 			bag.Sink = f.sink(v)
 		}
 		if f.dedup != nil {
@@ -213,7 +213,10 @@ func eventFormat[E event[M, T], M, T any, PM swarm.Metadata[M]](q Emitter, opts 
 		if meta == nil {
 			return ""
 		}
-		return PM(meta).SwarmMeta().Sink
+		if m := PM(meta).SwarmMeta(); m != nil { // it may be embedded by a pointer
+			return m.Sink
+		}
+		return ""
 	}
 	return f
 }

@@ -191,10 +191,14 @@ func (t *Table) replace(ctx context.Context, m websocket.Member, was item, topic
 	if was.Version > 0 {
 		unchanged, values = new("version = :was"), map[string]types.AttributeValue{":was": number(int64(was.Version))}
 	}
+	version := was.Version + 1
+	if was.Version == 0 {
+		version = 1 + rand.N(1<<40) // not that of an item that was there before
+	}
 	switch {
 	case len(topics) > 0:
 		put, err := attributevalue.MarshalMap(item{Key: connectionPrefix + m.Connection, Range: connectionRange,
-			Since: since, Expires: expires, Topics: topics, Version: was.Version + 1})
+			Since: since, Expires: expires, Topics: topics, Version: version})
 		if err != nil {
 			return err
 		}
