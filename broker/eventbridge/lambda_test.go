@@ -67,7 +67,7 @@ func TestLambda(t *testing.T) {
 		{bad, "unlucky"},
 		{"[" + good + "," + bad + "]", "unlucky"},
 		{eventOf("Unknown", `{}`), "unknown category"},
-		{eventOf("Greeting", `7`), "cannot unmarshal"},
+		{eventOf("Greeting", `7`), "JSON number does not fit"},
 		{`{"Records":[]}`, "not an event of EventBridge"}, {`{}`, "not an event"}, {`7`, "neither an event"}, {``, "neither an event"}, {`null`, "neither an event"},
 	} {
 		if err := invoke(x.payload); (err == nil) != (x.err == "") || err != nil && !strings.Contains(err.Error(), x.err) {
