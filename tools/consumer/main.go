@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,23 +84,13 @@ func run(root string) error {
 		return err
 	}
 	var errs []error
-	for _, path := range slices.Sorted(keys(siblings)) {
+	for _, path := range slices.Sorted(maps.Keys(siblings)) {
 		if broker, ok := strings.CutPrefix(path, prefix+"broker/"); ok && broker != "internal" {
 			errs = append(errs, c.broker(path, broker))
 		}
 	}
 	errs = append(errs, c.install(), c.readme(filepath.Join(root, "README.md")))
 	return errors.Join(errs...)
-}
-
-func keys(m map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // workspace maps the modules of go.work that have users to their folders.

@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -38,7 +39,7 @@ func run(root string) error {
 	}
 	var errs []error
 	snippets, links := 0, 0
-	for _, name := range slices.Sorted(keys(r.pages)) {
+	for _, name := range slices.Sorted(maps.Keys(r.pages)) {
 		p := r.pages[name]
 		for _, l := range p.links {
 			links++
@@ -57,16 +58,6 @@ func run(root string) error {
 		fmt.Printf("docs: %d pages, %d snippets and %d links are good\n", len(r.pages), snippets, links)
 	}
 	return errors.Join(errs...)
-}
-
-func keys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // repository is what pages and snippets refer to.

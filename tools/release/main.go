@@ -21,6 +21,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,20 +178,10 @@ func (r *release) modules() ([]*module, error) {
 		}
 		sorted = append(sorted, m)
 	}
-	for _, path := range slices.Sorted(keys(all)) {
+	for _, path := range slices.Sorted(maps.Keys(all)) {
 		visit(all[path])
 	}
 	return sorted, nil
-}
-
-func keys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 func (r *release) file(dir string) (*modfile.File, error) {
