@@ -11,7 +11,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 
 	swarm "github.com/fogfish/swarm/core"
 )
@@ -81,7 +80,7 @@ func (o *Options) Name(name, what string) (string, error) {
 // time. What names the thing whose ARN would tell the region.
 func (o *Options) Load(ctx context.Context, region, what string, requests int) (aws.Config, error) {
 	if o.AWS == nil {
-		cfg, err := config.LoadDefaultConfig(ctx)
+		cfg, err := load(ctx)
 		if err != nil {
 			return aws.Config{}, err
 		}
