@@ -63,6 +63,9 @@ type Config struct {
 	// DefaultCategory is the category of messages that have none.
 	DefaultCategory string
 
+	// Observers are told what the kernel does.
+	Observers []Observer
+
 	// Barrier of the invocations of the process.
 	Barrier *Barrier
 

@@ -142,4 +142,10 @@
 //
 // B5 An empty batch, a message with nothing to read, a foreign shape: success or a clear
 // error at once.
+//
+// # Observability
+//
+// Stats of a kernel is its ledger: what became of every value and every message, in counts
+// that add up at every moment. [WithObserver] tells each step as it happens, and lets a
+// trace travel with a message; without one it costs nothing.
 package swarm

@@ -49,7 +49,7 @@ func (b *bus) String() string { return "eventbridge: bus " + b.name }
 
 // Limits of EventBridge.
 func (b *bus) Limits() driver.Limits {
-	return driver.Limits{Entries: b.batch, Bytes: b.maxSize, Requests: awskit.MaxRequests, Size: b.size, Check: b.check, Carry: wire.Carry}
+	return driver.Limits{Entries: b.batch, Bytes: b.maxSize, Requests: awskit.MaxRequests, Size: b.size, Check: b.check, Carry: wire.Carry, Attrs: []string{wire.Trace}}
 }
 
 // once: the kernel's retry is the retry. It knows each entry, the deadline of Close, and

@@ -35,6 +35,7 @@ func (a *api) Limits() driver.Limits {
 		Ordered:   true,
 		Addressed: true,
 		Check:     check,
+		Attrs:     []string{}, // a frame has none
 	}
 }
 

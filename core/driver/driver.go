@@ -209,8 +209,12 @@ type Limits struct {
 	Whole bool
 
 	// Carry returns attributes that a bag takes from the context of whoever sends it: a
-	// trace. Called for each synchronous send. Default: none.
+	// trace. Called for each value that has one. Default: none.
 	Carry func(context.Context) map[string]string
+
+	// Attrs are the attributes that the transport has room for, of those that observers
+	// add: a trace. Nil: any.
+	Attrs []string
 
 	// Wait is how long Receive itself waits for a message. Zero: it answers at
 	// once, and the kernel pauses after an empty answer.

@@ -27,6 +27,7 @@ type Emitter interface {
 	Outlet(category string, window int) *kernel.Outlet
 	NewBag(category string) driver.Bag
 	Enqueue(ctx context.Context, bag *driver.Bag) error
+	Reject(ctx context.Context, bag *driver.Bag, err error) error
 }
 
 // Option is an option of one channel. The functions of this package panic when an
@@ -34,9 +35,9 @@ type Emitter interface {
 type Option func(*options)
 
 type options struct {
-	category             string
-	codec                any
-	order, dedup, failed any
+	category                      string
+	codec                         any
+	order, dedup, failed, context any
 }
 
 // Category overrides the category of the type, or of the codec.
@@ -71,6 +72,16 @@ func DedupBy[T any](key func(T) string) Option {
 		panic("swarm: emit.DedupBy is nil")
 	}
 	return func(o *options) { o.dedup = key }
+}
+
+// Context gives each value the context it belongs to: a trace that begun elsewhere goes on
+// in the message (see [swarm.Observer]). Its end does not matter. Default: none. It is for
+// channels, Enq has one.
+func Context[T any](of func(T) context.Context) Option {
+	if of == nil {
+		panic("swarm: emit.Context is nil")
+	}
+	return func(o *options) { o.context = of }
 }
 
 // OnFailure is told each value that was not delivered, and why: an [*swarm.EmitError]
@@ -116,7 +127,7 @@ type Sync[T any] struct {
 func (s *Sync[T]) Enq(ctx context.Context, v T) error {
 	bag := s.q.NewBag(s.category)
 	if err := s.encode(v, &bag); err != nil {
-		return &swarm.EmitError{Category: s.category, ID: bag.ID, Err: err}
+		return s.q.Reject(ctx, &bag, err)
 	}
 	return s.q.Enqueue(ctx, &bag)
 }
@@ -141,6 +152,9 @@ func newSync[T any](q Emitter, f format[T]) *Sync[T] {
 	if f.onFailure != nil {
 		panic("swarm: emit.OnFailure is for channels, Enq returns its error")
 	}
+	if f.context != nil {
+		panic("swarm: emit.Context is for channels, Enq has one")
+	}
 	return &Sync[T]{q: q, format: f}
 }
 
@@ -161,6 +175,7 @@ type format[T any] struct {
 	order, dedup func(T) string
 	sink         func(T) string // of events
 	onFailure    func(T, error)
+	context      func(T) context.Context
 }
 
 // encode fills the bag, whose id is set.
@@ -181,6 +196,20 @@ func (f *format[T]) encode(v T, bag *driver.Bag) error {
 		}
 		return nil
 	})
+}
+
+// contextOf is the context that a value of a channel belongs to.
+func (f *format[T]) contextOf(v T) context.Context {
+	ctx := context.Background()
+	if f.context != nil {
+		_ = codec.Safely(func() error {
+			if own := f.context(v); own != nil {
+				ctx = own
+			}
+			return nil
+		})
+	}
+	return ctx
 }
 
 func typedFormat[T any](opts []Option) format[T] {
@@ -248,6 +277,7 @@ func newFormat[T any](o options) format[T] {
 		order:     option[func(T) string, T]("OrderBy", o.order),
 		dedup:     option[func(T) string, T]("DedupBy", o.dedup),
 		onFailure: option[func(T, error), T]("OnFailure", o.failed),
+		context:   option[func(T) context.Context, T]("Context", o.context),
 	}
 	if f.category == "" {
 		f.category = enc.Category()

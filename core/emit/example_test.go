@@ -176,6 +176,26 @@ func ExampleOnFailure() {
 	// 50
 }
 
+// A value of a channel brings its context along, for observers: a trace that goes on.
+func ExampleContext() {
+	type Job struct {
+		Text string
+		ctx  context.Context
+	}
+	type trace struct{}
+	q, queue := open(swarm.WithObserver(swarm.Observer{
+		Accepted: func(ctx context.Context, _ swarm.Envelope) map[string]string {
+			return map[string]string{"trace": ctx.Value(trace{}).(string)}
+		},
+	}))
+	enq, _ := emit.Typed[Job](q, emit.Context(func(job Job) context.Context { return job.ctx }))
+	enq <- Job{Text: "hello", ctx: context.WithValue(context.Background(), trace{}, "42")}
+	close(enq)
+	_ = q.Close()
+	fmt.Println(queue.Peek(1)[0].Attrs)
+	// Output: map[trace:42]
+}
+
 // The category, and keys for brokers that keep order or drop repeated messages.
 func ExampleOption() {
 	q, queue := open()

@@ -205,10 +205,12 @@ func (l *lane[T]) giveUp(left int) (undelivered int) {
 			break
 		}
 		l.lost = append(l.lost, v)
+		l.out.Left(1)
 	}
 	for _, letter := range l.failed {
 		select {
 		case l.dlq <- letter.value:
+			l.out.DeadLettered()
 		default:
 			undelivered++
 			l.out.Spoil(letter.at, letter.err)
@@ -217,6 +219,7 @@ func (l *lane[T]) giveUp(left int) (undelivered int) {
 	for _, v := range l.lost {
 		select {
 		case l.dlq <- v:
+			l.out.DeadLettered()
 		default:
 			undelivered++
 		}
@@ -257,6 +260,7 @@ func (l *lane[T]) refuse() {
 
 func (l *lane[T]) refuseOne(v T) {
 	l.refused++
+	l.out.Refused()
 	l.out.Spoil(l.out.Now(), swarm.ErrClosed)
 	l.tell(v, swarm.ErrClosed)
 }
@@ -295,7 +299,11 @@ func (l *lane[T]) take(v T) {
 	if l.accepted <= l.givenUp.number {
 		now.at, now.givenUp = l.givenUp.at, true
 	}
-	if err := l.encode(v, &s.entry.Bag); err != nil {
+	err := l.encode(v, &s.entry.Bag)
+	if l.out.Carries(l.context != nil) {
+		l.out.Carry(l.contextOf(v), s.entry)
+	}
+	if err != nil {
 		l.fail(deadLetter[T]{v, l.out.Fail(s.entry, err), now})
 		return
 	}
@@ -334,8 +342,10 @@ func (l *lane[T]) conclude(e *kernel.Entry) {
 	l.inflight--
 	switch err := e.Err(); {
 	case err == nil:
+		l.out.Confirmed(e)
 	case errors.Is(err, swarm.ErrUndelivered):
 		l.lost = append(l.lost, v)
+		l.out.GivenUp(e)
 	default:
 		l.fail(deadLetter[T]{v, l.out.Fail(e, err), accepted})
 	}
@@ -353,8 +363,9 @@ func (l *lane[T]) fail(letter deadLetter[T]) {
 	}
 	select {
 	case l.dlq <- letter.value:
+		l.out.DeadLettered()
 	default:
-		l.out.Report(&swarm.CountError{Category: l.category, Count: 1, Err: swarm.ErrDropped})
+		l.out.Dropped(1, swarm.ErrDropped)
 	}
 }
 
@@ -377,6 +388,7 @@ func (l *lane[T]) deadLetter() (dlq chan<- T, head T) {
 }
 
 func (l *lane[T]) deadLettered() {
+	l.out.DeadLettered()
 	l.failed[0] = deadLetter[T]{}
 	l.failed = l.failed[1:]
 	l.patient()

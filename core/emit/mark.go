@@ -87,7 +87,7 @@ func (l *lane[T]) giveUpTo(expired *kernel.Mark) {
 	})
 	if unread := before - len(l.failed); unread > 0 {
 		l.patient()
-		l.out.Report(&swarm.CountError{Category: l.category, Count: unread, Err: swarm.ErrUnread})
+		l.out.Dropped(unread, swarm.ErrUnread)
 	}
 	l.marks = slices.Delete(l.marks, i, i+1)
 	expired.Resolved()

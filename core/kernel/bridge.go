@@ -15,6 +15,7 @@ import (
 // settles nothing else. Its times are in order: messages are settled, what they caused to
 // be emitted is flushed, the source has its answer.
 type invocation struct {
+	began  time.Time
 	settle time.Time // zero: each message has TimeToFlight, and the batch no end
 	flush  time.Time
 
@@ -26,7 +27,7 @@ type invocation struct {
 // begin divides the time of an invocation, which ends at the deadline of ctx or with
 // TimeToFlight. A source without deadlines is one of a service.
 func (e *Engine) begin(ctx context.Context, now time.Time) *invocation {
-	call := &invocation{served: make(chan struct{})}
+	call := &invocation{began: now, served: make(chan struct{})}
 	if e.limits.Whole {
 		call.failed = make(chan struct{})
 	}
@@ -80,11 +81,11 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 	case <-call.served:
 	case <-call.failed:
 		for i := range b.deliveries {
-			b.deliveries[i].settle(driver.Release, 0, errAbandoned)
+			b.deliveries[i].release(errAbandoned)
 		}
 	case <-base.Done():
 		for i := range b.deliveries {
-			b.deliveries[i].fail("expire", context.Cause(base))
+			b.deliveries[i].fail(swarm.OutcomeExpired, "expire", context.Cause(base))
 		}
 	}
 	<-call.served

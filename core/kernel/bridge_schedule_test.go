@@ -105,10 +105,13 @@ func (w *plant) run(t *testing.T) {
 	w.setting = fmt.Sprintf("whole %v, handled %v, dlq read %v, window %d, capacity %d, consumers %d", w.whole, w.handled, readDLQ, window, capacity, consumers)
 
 	f := &function{limits: driver.Limits{Whole: w.whole}, serve: make(chan driver.Serve, 1)}
-	q, err := kernel.NewListener(f, opts...)
+	listens := newWitness(false)
+	q, err := kernel.NewListener(f, append(opts, swarm.WithObserver(listens.observer()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	listens.watch(q.Stats)
+	var emits []*witness
 	// Two kernels that emit, two channels each.
 	var emitters []*kernel.Emitter
 	var lanes []chan<- value
@@ -116,10 +119,13 @@ func (w *plant) run(t *testing.T) {
 	for range 2 {
 		out := newRig()
 		out.send = w.broker
-		e, err := kernel.NewEmitter(out, opts...)
+		sees := newWitness(r.IntN(4) == 0)
+		e, err := kernel.NewEmitter(out, append(opts, swarm.WithObserver(sees.observer()))...)
 		if err != nil {
 			t.Fatal(err)
 		}
+		sees.watch(e.Stats)
+		emits = append(emits, sees)
 		emitters = append(emitters, e)
 		for range 2 {
 			enq, dlq := emit.Typed[value](e, emit.OnFailure(func(v value, _ error) {
@@ -170,11 +176,12 @@ func (w *plant) run(t *testing.T) {
 	if r.IntN(3) > 0 {
 		invocations.Wait()
 	}
-	_ = q.Close() // counts what hung
+	closed := q.Close() // counts what hung
 	invocations.Wait()
 	time.Sleep(time.Hour) // everything that hangs comes back
-	for _, e := range emitters {
-		_ = e.Close()
+	for i, e := range emitters {
+		err := e.Close()
+		defer func() { w.faults = append(w.faults, emits[i].reconcile(e.Stats(), err)...) }()
 	}
 	work.Wait()
 	for _, enq := range lanes {
@@ -183,6 +190,7 @@ func (w *plant) run(t *testing.T) {
 	readers.Wait()
 	synctest.Wait()
 	w.check()
+	w.faults = append(w.faults, listens.reconcile(q.Stats(), closed)...)
 }
 
 func newJob(r *rand.Rand, n, lanes int) job {

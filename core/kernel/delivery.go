@@ -24,6 +24,7 @@ type Delivery struct {
 	next  *Delivery // behind it in the queue of the inlet
 	rest  *Delivery // behind it in its group: held back until this one is acknowledged
 	entry entry     // its settlement
+	trace *trace    // nil: nobody observes
 
 	mu        sync.Mutex
 	handed    bool
@@ -88,18 +89,24 @@ func deliveryOf(ctx context.Context) *Delivery {
 
 // context is made when somebody first asks: most consumers never do.
 func (d *Delivery) context() context.Context {
+	base := d.batch.base
+	if d.trace != nil {
+		if d.begin(); d.trace.ctx != nil {
+			base = d.trace.ctx
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
 	case d.ctx != nil:
 	case d.batch.acked:
 		// At most once it has no lease that could end: the consumer has TimeToFlight.
-		ctx, cancel := context.WithCancelCause(d.batch.base)
+		ctx, cancel := context.WithCancelCause(base)
 		time.AfterFunc(d.batch.engine.cfg.TimeToFlight, func() { cancel(swarm.ErrTimeToFlight) })
 		d.ctx = ctx
 	case d.settled:
 		// Its own cause, whatever has become of the batch since.
-		ctx, cancel := context.WithCancelCause(context.WithoutCancel(d.batch.base))
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(base))
 		if cause := d.entry.verdict.Err; cause != nil {
 			cancel(cause)
 		} else {
@@ -107,24 +114,34 @@ func (d *Delivery) context() context.Context {
 		}
 		d.ctx = ctx
 	default:
-		d.ctx, d.cancel = context.WithCancelCause(d.batch.base)
+		d.ctx, d.cancel = context.WithCancelCause(base)
 	}
 	return d.ctx
 }
 
-// settle ends the delivery. It reports false when it has ended before.
-func (d *Delivery) settle(outcome driver.Outcome, delay time.Duration, err error) bool {
-	return d.end(outcome, delay, err, false)
+// verdictOf is what the broker is told of an outcome.
+func verdictOf(outcome swarm.Outcome) driver.Outcome {
+	switch outcome {
+	case swarm.OutcomeAcked, swarm.OutcomeLost:
+		return driver.Ack
+	case swarm.OutcomeReleased:
+		return driver.Release
+	}
+	return driver.Nack
 }
 
-func (d *Delivery) end(outcome driver.Outcome, delay time.Duration, err error, mute bool) bool {
+// release gives back a message that was not handed over, or is not answered.
+func (d *Delivery) release(err error) bool { return d.end(swarm.OutcomeReleased, 0, err) }
+
+// end ends the delivery. It reports false when it has ended before.
+func (d *Delivery) end(outcome swarm.Outcome, delay time.Duration, err error) bool {
 	d.mu.Lock()
 	if d.settled {
 		d.mu.Unlock()
 		return false
 	}
-	d.settled, d.mute = true, mute
-	d.entry.verdict = driver.Settlement{Bag: d.bag, Outcome: outcome, Delay: delay, Err: err}
+	d.settled, d.mute = true, outcome == swarm.OutcomeLeaseLost
+	d.entry.verdict = driver.Settlement{Bag: d.bag, Outcome: verdictOf(outcome), Delay: delay, Err: err}
 	cancel, handed, extending := d.cancel, d.handed, d.extending
 	if extending {
 		d.batch.engine.deferred.add(1)
@@ -133,12 +150,18 @@ func (d *Delivery) end(outcome driver.Outcome, delay time.Duration, err error, m
 
 	if cancel != nil {
 		if err == nil {
-			err = errSettled
+			cancel(errSettled)
+		} else {
+			cancel(err)
 		}
-		cancel(err)
 	}
 	if d.inlet != nil {
-		d.inlet.settled(d, handed)
+		d.inlet.settled(d, handed, outcome)
+	} else {
+		d.batch.engine.stray(d.bag, outcome)
+	}
+	if d.trace != nil {
+		d.concluded(outcome, err)
 	}
 	d.batch.settled(d, extending)
 	if handed {
@@ -159,18 +182,16 @@ func (d *Delivery) isSettled() bool {
 	return d.settled
 }
 
-// fail nacks the delivery by the kernel's own decision, and reports why. Such a
-// message never comes back at once: it would cost requests in a loop.
-func (d *Delivery) fail(op string, err error) bool {
-	return d.failAs(op, err, false)
+// lost ends a delivery whose message the broker has given to somebody else.
+func (d *Delivery) lost() bool {
+	return d.fail(swarm.OutcomeLeaseLost, "extend", swarm.ErrLeaseLost)
 }
 
-// lost ends a delivery whose message the broker has given to somebody else.
-func (d *Delivery) lost() bool { return d.failAs("extend", swarm.ErrLeaseLost, true) }
-
-func (d *Delivery) failAs(op string, err error, mute bool) bool {
+// fail nacks the delivery by the kernel's own decision, and reports why. Such a
+// message never comes back at once: it would cost requests in a loop.
+func (d *Delivery) fail(outcome swarm.Outcome, op string, err error) bool {
 	e := d.batch.engine
-	if !d.end(driver.Nack, e.later(d.bag.Attempt), err, mute) {
+	if !d.end(outcome, e.later(d.bag.Attempt), err) {
 		return false
 	}
 	e.report.report(d.error(op, err))
@@ -220,6 +241,14 @@ func (e *Engine) newBatch(base context.Context, bags []driver.Bag, acked bool) *
 			d.lease = d.bag.Lease
 		}
 		d.entry.bag, d.entry.done = d.bag, e.noted
+	}
+	if e.observers != nil {
+		traces := make([]trace, len(bags))
+		for i := range bags {
+			traces[i].envelope = e.received(&bags[i])
+			b.deliveries[i].trace = &traces[i]
+			e.observers.received(traces[i].envelope)
+		}
 	}
 	b.chain()
 	return b
@@ -272,7 +301,7 @@ func (b *batch) settled(d *Delivery, extending bool) {
 		if d.entry.verdict.Outcome == driver.Ack || b.acked {
 			b.engine.route(d.rest)
 		} else {
-			d.rest.settle(driver.Release, 0, fmt.Errorf("behind a failed message of its group: %w", d.entry.verdict.Err))
+			d.rest.release(fmt.Errorf("behind a failed message of its group: %w", d.entry.verdict.Err))
 		}
 	}
 	if b.call != nil && d.entry.verdict.Outcome == driver.Nack {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
-	"github.com/fogfish/swarm/core/driver"
 )
 
 // grace is what is left for lanes to report, for the driver to close, and for StdErr to
@@ -78,12 +77,29 @@ func (e *Engine) drain(cause error) error {
 		result = &left
 		e.report.report(result)
 	}
+	e.tellClosed(last, result)
 	select {
 	case <-e.report.flushed():
 	case <-last.Done():
 	}
 	close(e.report.ended)
 	return result
+}
+
+// tellClosed does not wait longer than ctx for an observer that hangs.
+func (e *Engine) tellClosed(ctx context.Context, result error) {
+	if e.observers == nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.observers.closed(result)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // waitBriefly waits for what ends at once, unless something hangs: also when the time of
@@ -103,8 +119,8 @@ func (e *Engine) expel() (unsettled int) {
 		if d.batch.acked {
 			e.lose(d)
 		} else if !d.wasHanded() {
-			d.settle(driver.Release, 0, swarm.ErrClosed)
-		} else if d.settle(driver.Nack, e.later(d.bag.Attempt), swarm.ErrClosed) {
+			d.release(swarm.ErrClosed)
+		} else if d.end(swarm.OutcomeExpired, e.later(d.bag.Attempt), swarm.ErrClosed) {
 			unsettled++
 		}
 	}

@@ -3,6 +3,8 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -14,14 +16,50 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	fail := func(x *entry, err error) error {
-		return &swarm.EmitError{Category: bag.Category, ID: bag.ID, Attempts: x.attempts, Err: err}
+	book := e.emittedOf(bag.Category)
+	if isClosed(e.refusing) {
+		book.refused()
+		return swarm.ErrClosed
 	}
-	e.carry(ctx, bag)
+	book.accepted()
 	done := make(chan struct{})
-	x := &entry{bag: bag, done: func(*entry) { close(done) }}
+	x := &entry{bag: bag, book: book, done: func(*entry) { close(done) }}
+	e.carry(ctx, x)
+	err := e.post(ctx, x, done)
+	if err == nil {
+		book.confirmed()
+	} else {
+		book.returned()
+	}
+	if e.observers != nil {
+		e.observers.ended(sent(bag, x.attempts), err)
+	}
+	return err
+}
+
+// reject is what becomes of a value that cannot be encoded.
+func (e *Engine) reject(ctx context.Context, bag *driver.Bag, err error) error {
+	book := e.emittedOf(bag.Category)
+	book.accepted()
+	x := &entry{bag: bag}
+	e.carry(ctx, x)
+	err = x.failed(err)
+	book.returned()
+	if e.observers != nil {
+		e.observers.ended(sent(bag, 0), err)
+	}
+	return err
+}
+
+// failed is why an entry was not sent.
+func (x *entry) failed(err error) error {
+	return &swarm.EmitError{Category: x.bag.Category, ID: x.bag.ID, Attempts: x.attempts, Err: err}
+}
+
+// post sends an entry and waits for its outcome.
+func (e *Engine) post(ctx context.Context, x *entry, done <-chan struct{}) error {
 	if err := e.admit(x); err != nil {
-		return fail(x, err)
+		return x.failed(err)
 	}
 	if !e.sender.push(false, true, x) {
 		return swarm.ErrClosed
@@ -33,27 +71,36 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 		if !e.sender.withdraw(x) && isClosed(done) {
 			break // answered at the same moment
 		}
-		return fmt.Errorf("swarm: emit %s %s: %w", bag.Category, bag.ID, context.Cause(ctx))
+		return fmt.Errorf("swarm: emit %s %s: %w", x.bag.Category, x.bag.ID, context.Cause(ctx))
 	}
 	if x.err != nil {
-		return fail(x, x.err)
+		return x.failed(x.err)
 	}
 	return nil
 }
 
-// carry gives a bag what its broker takes from the context of a sender.
-func (e *Engine) carry(ctx context.Context, bag *driver.Bag) {
-	if e.limits.Carry == nil {
+// carry gives a bag what its broker and observers take from the context of a sender.
+// Observers have the last word, but nobody has one on what the bag had before.
+func (e *Engine) carry(ctx context.Context, x *entry) {
+	var broker, observed map[string]string
+	if e.limits.Carry != nil {
+		broker = e.limits.Carry(ctx)
+	}
+	if e.observers != nil {
+		observed = e.observers.accepted(ctx, sent(x.bag, 0))
+	}
+	if len(broker)+len(observed) == 0 {
 		return
 	}
-	for name, value := range e.limits.Carry(ctx) {
-		if _, own := bag.Attrs[name]; !own {
-			if bag.Attrs == nil {
-				bag.Attrs = map[string]string{}
-			}
-			bag.Attrs[name] = value
+	attrs := make(map[string]string, len(broker)+len(observed)+len(x.bag.Attrs))
+	maps.Copy(attrs, broker)
+	for name, value := range observed {
+		if e.limits.Attrs == nil || slices.Contains(e.limits.Attrs, name) {
+			attrs[name] = value
 		}
 	}
+	maps.Copy(attrs, x.bag.Attrs)
+	x.bare, x.bag.Attrs, x.carried = x.bag.Attrs, attrs, true
 }
 
 // newBag makes a bag for a synchronous caller.
@@ -62,9 +109,15 @@ func (e *Engine) newBag(category string) driver.Bag {
 	return driver.Bag{Category: category, Source: e.cfg.Source, ID: ids.one(e), SentAt: time.Now()}
 }
 
-// admit refuses what the broker would refuse, before any call.
+// admit refuses what the broker would refuse, before any call. No message is refused for
+// what was added to it.
 func (e *Engine) admit(x *entry) error {
-	return driver.Permanent(safely(func() error { return e.checked(x) }))
+	err := safely(func() error { return e.checked(x) })
+	if err != nil && x.carried {
+		x.bag.Attrs = x.bare
+		err = safely(func() error { return e.checked(x) })
+	}
+	return driver.Permanent(err)
 }
 
 func (e *Engine) checked(x *entry) error {

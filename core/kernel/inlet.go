@@ -6,7 +6,6 @@ import (
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
-	"github.com/fogfish/swarm/core/driver"
 )
 
 // Inlet is the engine's end of a listen lane: the messages of one category. Package
@@ -23,6 +22,7 @@ type Inlet struct {
 	load       int       // waiting, or handed over and not settled
 	handed     int       // handed over and not settled
 	closed     bool
+	listened   listened
 
 	out      int  // handed over and not come back; of the lane
 	answered bool // something came back; of the lane
@@ -52,6 +52,7 @@ func (in *Inlet) hold(d *Delivery) {
 	defer in.mu.Unlock()
 	d.inlet = in
 	in.load++
+	in.listened.received(d.bag)
 }
 
 // push queues a delivery that is not settled. It reports false when the inlet is
@@ -70,6 +71,7 @@ func (in *Inlet) push(d *Delivery) bool {
 	if d.inlet == nil { // else it was counted while it was held back
 		d.inlet = in
 		in.load++
+		in.listened.received(d.bag)
 	}
 	first := in.head == nil
 	if first {
@@ -113,8 +115,11 @@ func (in *Inlet) Gone(d *Delivery) bool { return d.isSettled() }
 // Handed notes that a message was handed over.
 func (in *Inlet) Handed(d *Delivery) {
 	in.out++
+	if d.trace != nil {
+		d.begin()
+	}
 	if d.batch.acked {
-		d.settle(driver.Ack, 0, nil)
+		d.end(swarm.OutcomeAcked, 0, nil)
 		return
 	}
 	due := d.batch.due(time.Now())
@@ -135,9 +140,10 @@ func (in *Inlet) Handed(d *Delivery) {
 }
 
 // settled takes note that a delivery is.
-func (in *Inlet) settled(d *Delivery, handed bool) {
+func (in *Inlet) settled(d *Delivery, handed bool, outcome swarm.Outcome) {
 	in.mu.Lock()
 	in.load--
+	in.listened.ended(outcome)
 	resume := false
 	if !handed {
 		in.unlink(d)
@@ -185,6 +191,7 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 	d := deliveryOf(swarm.Msg[struct{}]{Digest: digest}.Context())
 	if d == nil || d.inlet != in {
 		if !e.cfg.AtMostOnce {
+			in.ignored(swarm.ErrForeign)
 			e.report.report(&swarm.ListenError{Category: in.category, Op: "settle", Err: swarm.ErrForeign})
 		}
 		return
@@ -198,20 +205,31 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 	}
 	ok := false
 	if err == nil {
-		ok = d.settle(driver.Ack, 0, nil)
+		ok = d.end(swarm.OutcomeAcked, 0, nil)
 	} else if later, is := errors.AsType[*swarm.RetryAfterError](err); is {
-		ok = d.settle(driver.Nack, later.Delay, err)
+		ok = d.end(swarm.OutcomeFailed, later.Delay, err)
 	} else {
-		ok = d.settle(driver.Nack, max(0, e.cfg.Redelivery(d.bag.Attempt)), err)
+		ok = d.end(swarm.OutcomeFailed, max(0, e.cfg.Redelivery(d.bag.Attempt)), err)
 	}
 	if !ok {
+		in.ignored(swarm.ErrSettled)
 		e.report.report(d.error("settle", swarm.ErrSettled))
+	}
+}
+
+// ignored notes a settlement that settles nothing.
+func (in *Inlet) ignored(err error) {
+	in.mu.Lock()
+	in.listened.c.Ignored++
+	in.mu.Unlock()
+	if o := in.engine.observers; o != nil {
+		o.ignored(in.category, err)
 	}
 }
 
 // Reject nacks a message that cannot be decoded.
 func (in *Inlet) Reject(d *Delivery, err error) {
-	d.fail("decode", err)
+	d.fail(swarm.OutcomeRejected, "decode", err)
 }
 
 // Release gives back a message that was not handed over, or that the lane took out of
@@ -222,7 +240,7 @@ func (in *Inlet) Release(d *Delivery) {
 		in.engine.lose(d)
 		return
 	}
-	d.settle(driver.Release, 0, nil)
+	d.release(nil)
 }
 
 // Reclaim is Release by the token of a message the lane took out of its channel.

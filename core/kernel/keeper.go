@@ -144,7 +144,7 @@ func (k *keeper) sweep() {
 	k.mu.Unlock()
 
 	for _, d := range expired {
-		d.fail("expire", swarm.ErrTimeToFlight)
+		d.fail(swarm.OutcomeExpired, "expire", swarm.ErrTimeToFlight)
 	}
 	for _, d := range lost {
 		d.lost()
@@ -182,9 +182,11 @@ func (k *keeper) extend(b *batch) {
 	for from := 0; from < len(bags); from += limit {
 		part := bags[from:min(from+limit, len(bags))]
 		c := newCall(k.engine.live, k.engine.cfg.NetworkTimeout)
-		err = c.do(func(ctx context.Context) error { return k.extender.Extend(ctx, part, b.every) })
+		k.engine.extends.begin(len(part))
+		err = c.do(func(ctx context.Context) error { return k.engine.extend(ctx, k.extender, part, b.every) })
 		c.end()
 		results := outcomesOf(len(part), err)
+		k.engine.extends.end(len(part), results.failures(len(part)), err)
 		for i := range part {
 			if f := results.of(i); f.Err != nil {
 				lost[from+i] = f.Err
@@ -220,6 +222,16 @@ func (k *keeper) extend(b *batch) {
 		b.extendAt = asked.Add(b.every / 2)
 		k.mu.Unlock()
 	}
+}
+
+func (e *Engine) extend(ctx context.Context, x driver.Extender, bags []*driver.Bag, d time.Duration) error {
+	var seen []swarm.Envelope
+	if e.observers != nil {
+		for _, bag := range bags {
+			seen = append(seen, e.received(bag))
+		}
+	}
+	return e.call(ctx, swarm.OpExtend, seen, func(ctx context.Context) error { return x.Extend(ctx, bags, d) })
 }
 
 // close ends the watch: nothing is extended or expires any more.

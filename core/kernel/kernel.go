@@ -33,12 +33,13 @@ type Engine struct {
 	prefix   string
 	sequence atomic.Uint64
 
-	report  *reporter
-	sender  *requests
-	settler *requests
-	noted   func(*entry) // confirmed, made once
-	keeper  keeper
-	gate    gate
+	report    *reporter
+	observers *observers // nil: none
+	sender    *requests
+	settler   *requests
+	noted     func(*entry) // confirmed, made once
+	keeper    keeper
+	gate      gate
 
 	// Stages of the shutdown, in order: see drain.
 	polling  context.Context // ends: no more receives
@@ -63,8 +64,14 @@ type Engine struct {
 	flushing                tally // emit lanes that have something left
 	undelivered             atomic.Int64
 	unconfirmed, lost       atomic.Int64
+	refusals                atomic.Int64 // settlements that the broker has not confirmed for good
+
+	receives, extends calls
+	straysMu          sync.Mutex
+	strays            listened // messages nobody listens to
 
 	mu      sync.RWMutex
+	emitted map[string]*emitted
 	inlets  map[string]*Inlet
 	unknown *Inlet
 	pollers []*poller
@@ -98,6 +105,17 @@ func (e *Emitter) Enqueue(ctx context.Context, bag *driver.Bag) error { return e
 
 // Enqueue is [Emitter.Enqueue].
 func (e *Endpoint) Enqueue(ctx context.Context, bag *driver.Bag) error { return e.enqueue(ctx, bag) }
+
+// Reject counts a value that cannot be encoded into its bag, and returns the error of its
+// synchronous caller; for package emit.
+func (e *Emitter) Reject(ctx context.Context, bag *driver.Bag, err error) error {
+	return e.reject(ctx, bag, err)
+}
+
+// Reject is [Emitter.Reject].
+func (e *Endpoint) Reject(ctx context.Context, bag *driver.Bag, err error) error {
+	return e.reject(ctx, bag, err)
+}
 
 // Inlet makes the engine's end of a listen lane. It panics when the category is bound
 // already, naming both types; for package listen.
@@ -175,7 +193,9 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 		severed:  make(chan struct{}),
 		closed:   make(chan struct{}),
 		inlets:   map[string]*Inlet{},
+		emitted:  map[string]*emitted{},
 	}
+	e.observers = newObservers(cfg.Observers, e.report)
 	if l, ok := drv.(driver.Limiter); ok {
 		e.limits = l.Limits()
 	}
@@ -207,13 +227,30 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 
 	e.sender = e.newRequests(e.limits, true, cfg.Linger)
 	e.emits = sender != nil
-	e.sender.load = func(w *worker, x *entry) { w.bags = append(w.bags, *x.bag) }
-	e.sender.call = func(ctx context.Context, w *worker) error { return sender.Send(ctx, w.bags) }
+	e.sender.load = func(w *worker, x *entry) {
+		w.bags = append(w.bags, *x.bag)
+		if e.observers != nil {
+			w.seen = append(w.seen, sent(x.bag, x.attempts-1))
+		}
+	}
+	e.sender.call = func(ctx context.Context, w *worker) error {
+		return e.call(ctx, swarm.OpSend, w.seen, func(ctx context.Context) error { return sender.Send(ctx, w.bags) })
+	}
+	if e.observers != nil {
+		e.sender.watch = e.observers.retried
+	}
 
 	limits := driver.Limits{Entries: e.limits.Entries, Requests: e.limits.Requests}
 	e.settler = e.newRequests(limits, false, settleLinger)
-	e.settler.load = func(w *worker, x *entry) { w.settlements = append(w.settlements, x.verdict) }
-	e.settler.call = func(ctx context.Context, w *worker) error { return e.receiver.Settle(ctx, w.settlements) }
+	e.settler.load = func(w *worker, x *entry) {
+		w.settlements = append(w.settlements, x.verdict)
+		if e.observers != nil {
+			w.seen = append(w.seen, e.received(x.bag))
+		}
+	}
+	e.settler.call = func(ctx context.Context, w *worker) error {
+		return e.call(ctx, swarm.OpSettle, w.seen, func(ctx context.Context) error { return e.receiver.Settle(ctx, w.settlements) })
+	}
 	if source == nil {
 		return e, nil
 	}
@@ -228,6 +265,16 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 		return nil, fmt.Errorf("swarm: driver %T neither receives nor runs", source)
 	}
 	return e, nil
+}
+
+// call makes a call of the broker, and tells observers of it.
+func (e *Engine) call(ctx context.Context, op swarm.Operation, messages []swarm.Envelope, f func(context.Context) error) error {
+	if e.observers == nil {
+		return f(ctx)
+	}
+	return e.observers.request(ctx, swarm.Request{Operation: op, Messages: messages}, func(ctx context.Context) ([]swarm.Envelope, error) {
+		return nil, f(ctx)
+	})
 }
 
 // settleLinger is how long an acknowledgement waits for the rest of its micro-batch.
@@ -253,6 +300,7 @@ func (e *Engine) confirmed(x *entry) {
 	if x.err == nil {
 		return
 	}
+	e.refusals.Add(1)
 	if e.shutting.Load() {
 		e.unconfirmed.Add(1)
 	}

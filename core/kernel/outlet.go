@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ type Outlet struct {
 	engine   *Engine
 	category string
 	window   int
+	book     *emitted
 	replies  chan *Entry // capacity window: an answer never waits for the lane
 	ids      idBlock
 	entries  []*entry
@@ -89,15 +91,29 @@ func (o *Outlet) Batch() int { return o.engine.limits.Entries }
 // NewEntry makes the entry of a slot.
 func (o *Outlet) NewEntry(slot int) *Entry {
 	e := &Entry{Slot: slot}
-	e.entry.bag = &e.Bag
+	e.entry.bag, e.entry.book = &e.Bag, o.book
 	e.entry.done = func(*entry) { o.replies <- e }
 	return e
 }
 
-// Fill readies an entry for the next value: a bag with a fresh id.
+// Fill readies an entry for the next value, which is accepted now: a bag with a fresh id.
 func (o *Outlet) Fill(e *Entry) {
 	e.Bag = driver.Bag{Category: o.category, Source: o.engine.cfg.Source, ID: o.ids.next(o.engine)}
-	e.entry.attempts, e.entry.err = 0, nil
+	e.entry.attempts, e.entry.err, e.entry.carried = 0, nil, false
+	o.book.accepted()
+}
+
+// Carries reports whether [Outlet.Carry] has anything to do, for values that may have a
+// context.
+func (o *Outlet) Carries(context bool) bool {
+	return o.engine.observers != nil || context && o.engine.limits.Carry != nil
+}
+
+// Carry tells observers of a value that was accepted, whether it could be encoded or not,
+// and adds attributes to its bag.
+func (o *Outlet) Carry(ctx context.Context, e *Entry) {
+	e.Bag.SentAt = time.Now()
+	o.engine.carry(ctx, &e.entry)
 }
 
 // Send hands entries over to be sent, in this order. Each of them comes back on
@@ -106,7 +122,9 @@ func (o *Outlet) Send(entries ...*Entry) {
 	o.entries = o.entries[:0]
 	now := time.Now()
 	for _, e := range entries {
-		e.Bag.SentAt = now
+		if e.Bag.SentAt.IsZero() { // else observers have seen it
+			e.Bag.SentAt = now
+		}
 		if err := o.engine.admit(&e.entry); err != nil {
 			e.entry.err = err
 			o.replies <- e
@@ -140,6 +158,7 @@ func (o *Outlet) Flushed() { o.engine.flushing.add(-1) }
 // values it could neither deliver nor pass on.
 func (o *Outlet) Ended(undelivered int) {
 	if undelivered > 0 {
+		o.book.undelivered(undelivered)
 		o.engine.undelivered.Add(int64(undelivered))
 		o.Report(&swarm.CountError{Category: o.category, Count: undelivered, Err: swarm.ErrUndelivered})
 	}
@@ -150,12 +169,57 @@ func (o *Outlet) Ended(undelivered int) {
 	o.engine.outletsOpen.add(-1)
 }
 
-// Fail makes the error of a value, and reports it.
+// Confirmed notes that the broker has a value.
+func (o *Outlet) Confirmed(e *Entry) {
+	o.book.confirmed()
+	o.conclude(e, nil)
+}
+
+// Fail makes the error of a value that is to go to dlq, and reports it.
 func (o *Outlet) Fail(e *Entry, err error) error {
-	err = &swarm.EmitError{Category: o.category, ID: e.Bag.ID, Attempts: e.entry.attempts, Err: err}
+	err = e.entry.failed(err)
+	o.book.failed()
+	o.conclude(e, err)
 	o.Report(err)
 	return err
 }
+
+// GivenUp notes that the time was up before the broker had a value: it may still go to dlq.
+func (o *Outlet) GivenUp(e *Entry) {
+	o.book.failed()
+	o.conclude(e, swarm.ErrUndelivered)
+}
+
+func (o *Outlet) conclude(e *Entry, err error) {
+	if o.engine.observers != nil {
+		o.engine.observers.ended(sent(&e.Bag, e.entry.attempts), err)
+	}
+}
+
+// Left notes values that the channel has buffered and that are given up.
+func (o *Outlet) Left(n int) {
+	o.book.left(n)
+	if o.engine.observers == nil {
+		return
+	}
+	for range n {
+		e := swarm.Envelope{Category: o.category}
+		o.engine.observers.accepted(context.Background(), e)
+		o.engine.observers.ended(e, swarm.ErrUndelivered)
+	}
+}
+
+// DeadLettered notes that a value has gone to dlq.
+func (o *Outlet) DeadLettered() { o.book.deadLettered() }
+
+// Dropped notes that values have failed and nobody was there to read dlq, and reports why.
+func (o *Outlet) Dropped(n int, why error) {
+	o.book.dropped(n)
+	o.Report(&swarm.CountError{Category: o.category, Count: n, Err: why})
+}
+
+// Refused counts a value that came after the end.
+func (o *Outlet) Refused() { o.book.refused() }
 
 // Report tells an error to StdErr and the log.
 func (o *Outlet) Report(err error) { o.engine.report.report(err) }
@@ -171,11 +235,12 @@ func (e *Engine) outlet(category string, window int) *Outlet {
 	if category == "" {
 		panic("swarm: category to emit is empty")
 	}
+	book := e.emittedOf(category)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.flushing.add(1)
 	e.outletsOpen.add(1)
-	o := &Outlet{engine: e, category: category, window: window, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
+	o := &Outlet{engine: e, category: category, window: window, book: book, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
 	e.cfg.Barrier.Join(o)
 	return o
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/backoff"
 	"github.com/fogfish/swarm/core/driver"
 )
@@ -170,11 +171,14 @@ func (p *poller) poll(ctx context.Context) error {
 		}
 		var bags []driver.Bag
 		p.began.Store(int64(time.Since(e.keeper.born)))
+		e.receives.begin(0)
 		err := c.do(func(ctx context.Context) (err error) {
-			bags, err = e.receiver.Receive(ctx, n)
+			bags, err = e.receive(ctx, n)
 			return err
 		})
+		e.receives.end(0, 0, err)
 		if len(bags) > 0 {
+			e.receives.received(len(bags))
 			p.accept(bags)
 		}
 		e.gate.reserved.Add(-int64(n))
@@ -207,6 +211,18 @@ func (p *poller) poll(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+func (e *Engine) receive(ctx context.Context, n int) (bags []driver.Bag, err error) {
+	if e.observers == nil {
+		return e.receiver.Receive(ctx, n)
+	}
+	err = e.observers.request(ctx, swarm.Request{Operation: swarm.OpReceive}, func(ctx context.Context) ([]swarm.Envelope, error) {
+		var err error
+		bags, err = e.receiver.Receive(ctx, n)
+		return e.receivedAll(bags), err
+	})
+	return bags, err
 }
 
 // accept makes a batch of what was received, and sends it on its way.

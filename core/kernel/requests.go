@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/backoff"
 	"github.com/fogfish/swarm/core/driver"
 )
@@ -20,6 +21,10 @@ type entry struct {
 	orphan   bool              // its caller has left: not worth another attempt
 	attempts int               // calls that carried the entry
 	err      error             // outcome, once done
+	book     *emitted          // ledger of its category; of sends
+
+	carried bool              // its bag has attributes that are dropped before it is refused
+	bare    map[string]string // the others
 
 	// done is told the outcome, exactly once. It must not block.
 	done func(*entry)
@@ -37,6 +42,7 @@ type requests struct {
 	limits  driver.Limits
 	retry   backoff.Policy
 	timeout time.Duration
+	watch   func(e swarm.Envelope, err error) // is told of each retry; nil: nobody is
 
 	// eager sends a partial batch when no request is in flight. Otherwise it
 	// waits for the linger, or for an urgent entry.
@@ -57,6 +63,7 @@ type requests struct {
 	hurry   bool // a partial batch goes at once
 	timer   *time.Timer
 	armed   bool
+	counts  swarm.RequestStats
 	refuse  bool  // no more entries from synchronous callers
 	dead    error // set by abort: the outcome of everything that is not done
 }
@@ -76,8 +83,10 @@ type retry struct {
 
 // worker carries one request at a time.
 type worker struct {
-	batch       []*entry // in flight; guarded by requests.mu; empty once they were aborted
-	told        []*entry // done, to be told
+	batch       []*entry         // in flight; guarded by requests.mu; empty once they were aborted
+	told        []*entry         // done, to be told
+	carries     int              // entries of the request in flight
+	seen        []swarm.Envelope // of its messages, if somebody observes
 	bags        []driver.Bag
 	settlements []driver.Settlement
 	call        *call
@@ -241,10 +250,12 @@ func (r *requests) cut(w *worker) bool {
 	}
 	// Copied here: after an abort the owner may use the entry again, although the
 	// request is still in flight.
-	w.bags, w.settlements = w.bags[:0], w.settlements[:0]
+	w.bags, w.settlements, w.seen = w.bags[:0], w.settlements[:0], w.seen[:0]
 	for _, e := range w.batch {
 		r.load(w, e)
 	}
+	w.carries = len(w.batch)
+	begin(&r.counts, w.carries)
 	r.calls++
 	r.dispatch()
 	return true
@@ -304,10 +315,13 @@ func (r *requests) queued() int {
 func (r *requests) settle(w *worker, err error, slow bool) {
 	clear(w.bags)
 	clear(w.settlements)
+	clear(w.seen)
 	var again []*entry
+	var retried []attempt
 	var delay time.Duration
+	outcomes := outcomesOf(w.carries, err)
 	r.mu.Lock()
-	outcomes := outcomesOf(len(w.batch), err)
+	end(&r.counts, w.carries, outcomes.failures(w.carries), err)
 	for i, e := range w.batch {
 		f := outcomes.of(i)
 		e.err = f.Err
@@ -317,6 +331,12 @@ func (r *requests) settle(w *worker, err error, slow bool) {
 					delay = next // one for all, or their jitter would add up
 				}
 				again = append(again, e)
+				if e.book != nil {
+					e.book.retried()
+				}
+				if r.watch != nil {
+					retried = append(retried, attempt{sent(e.bag, e.attempts), f.Err})
+				}
 				continue
 			}
 		}
@@ -331,6 +351,9 @@ func (r *requests) settle(w *worker, err error, slow bool) {
 	w.batch = w.batch[:0]
 	r.mu.Unlock()
 
+	for _, a := range retried {
+		r.watch(a.envelope, a.err)
+	}
 	// Told before the request counts as ended, so that what it sets free is there
 	// when the next batch is cut. From then on the entry is its owner's again.
 	for _, e := range w.told {
@@ -500,6 +523,12 @@ func (r *requests) abort(err error) {
 	}
 }
 
+// attempt is one that has failed.
+type attempt struct {
+	envelope swarm.Envelope
+	err      error
+}
+
 // outcomes are the failures of a batch by position.
 type outcomes struct {
 	whole *driver.Failure
@@ -514,6 +543,19 @@ func (o outcomes) of(i int) driver.Failure {
 		return o.each[i]
 	}
 	return driver.Failure{}
+}
+
+// failures counts them in a batch of n.
+func (o outcomes) failures(n int) (failed int) {
+	if o.whole != nil {
+		return n
+	}
+	for _, f := range o.each {
+		if f.Err != nil {
+			failed++
+		}
+	}
+	return failed
 }
 
 var errNoCause = errors.New("driver names no cause")

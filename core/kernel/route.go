@@ -59,23 +59,23 @@ func (e *Engine) route(d *Delivery) {
 	in := e.lookup(d.bag.Category)
 	switch {
 	case d.bag.Err != nil && errors.Is(d.bag.Err, driver.ErrSkip):
-		d.settle(driver.Ack, 0, nil)
+		d.end(swarm.OutcomeAcked, 0, nil)
 	case d.bag.Err != nil:
-		d.fail("decode", d.bag.Err)
+		d.fail(swarm.OutcomeRejected, "decode", d.bag.Err)
 	case in != nil && e.cfg.AtMostOnce && !d.batch.acked && d.batch.call == nil:
 		// Bound since it was received. Next time it is acknowledged first.
-		d.settle(driver.Release, 0, nil)
+		d.release(nil)
 	case in != nil && in.push(d):
 	case in != nil && d.batch.acked:
 		e.lose(d)
 	case in != nil:
-		d.settle(driver.Release, 0, nil)
+		d.release(nil)
 	case e.cfg.Unknown == swarm.UnknownAck:
-		if d.settle(driver.Ack, 0, nil) {
+		if d.end(swarm.OutcomeAcked, 0, nil) {
 			e.report.report(d.error("route", swarm.ErrUnknownCategory))
 		}
 	default:
-		d.fail("route", swarm.ErrUnknownCategory)
+		d.fail(swarm.OutcomeRejected, "route", swarm.ErrUnknownCategory)
 	}
 }
 
@@ -87,7 +87,7 @@ func (e *Engine) later(attempt int) time.Duration {
 
 // lose gives up a message that was acknowledged and cannot be handed over.
 func (e *Engine) lose(d *Delivery) {
-	if !d.settle(driver.Ack, 0, nil) {
+	if !d.end(swarm.OutcomeLost, 0, nil) {
 		return
 	}
 	e.lost.Add(1)

@@ -73,12 +73,13 @@ type schedule struct {
 	readDLQ, readStderr   bool
 	faulty, extends, runs bool
 	end                   int // by Close, the end of Run's context, or Shutdown
+	observed              int // not, by a witness, or by one that is a nuisance
 }
 
 func (p *schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "  at most once %v, ordered %v, window %d, capacity %d, pollers %d, consumers %d, ttf %s, drain %s, close at %s, dlq read %v, stderr read %v, faulty %v, extends %v, runs %v, end %d\n",
-		p.atMostOnce, p.ordered, p.window, p.capacity, p.pollers, p.consumers, p.ttf, p.drain, p.close, p.readDLQ, p.readStderr, p.faulty, p.extends, p.runs, p.end)
+	fmt.Fprintf(&b, "  at most once %v, ordered %v, window %d, capacity %d, pollers %d, consumers %d, ttf %s, drain %s, close at %s, dlq read %v, stderr read %v, faulty %v, extends %v, runs %v, end %d, observed %d\n",
+		p.atMostOnce, p.ordered, p.window, p.capacity, p.pollers, p.consumers, p.ttf, p.drain, p.close, p.readDLQ, p.readStderr, p.faulty, p.extends, p.runs, p.end, p.observed)
 	for _, o := range p.ops {
 		fmt.Fprintf(&b, "  %s\n", o)
 	}
@@ -116,6 +117,7 @@ func program(seed uint64) *schedule {
 			n:    1 + rnd.IntN(8),
 		})
 	}
+	p.observed = rnd.IntN(3)
 	slices.SortStableFunc(p.ops, func(a, b op) int { return int(a.at - b.at) })
 	return p
 }
@@ -156,7 +158,7 @@ func (p *schedule) run(t *testing.T) (faults []string) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{p: p, first: map[string][]int{}, messages: map[string]*message{}, arrived: make(chan struct{}, 1), accepted: map[int]bool{}}
+		w := &world{p: p, first: map[string][]int{}, messages: map[string]*message{}, arrived: make(chan struct{}, 1), accepted: map[int]bool{}, witness: newWitness(p.observed == 2)}
 		w.play(t)
 		faults = w.faults
 	})
@@ -169,7 +171,8 @@ type item struct {
 
 // world is the broker and the ledger of one run.
 type world struct {
-	p *schedule
+	p       *schedule
+	witness *witness
 
 	mu       sync.Mutex
 	faults   []string
@@ -187,6 +190,7 @@ type world struct {
 type message struct {
 	bag      driver.Bag
 	attempts int
+	taken    int      // handed out
 	current  *leaseOf // nil: not in flight
 	gone     bool
 }
@@ -238,6 +242,7 @@ func sleepy(ctx context.Context, d time.Duration) bool {
 }
 
 func (w *world) Send(ctx context.Context, bags []driver.Bag) error {
+	w.witness.look()
 	seqs := make([]int, len(bags))
 	for i, b := range bags {
 		var x item
@@ -315,6 +320,7 @@ func (w *world) take(max int) (bags []driver.Bag) {
 			continue
 		}
 		m.attempts++
+		m.taken++
 		l := &leaseOf{m: m, attempt: m.attempts, ends: time.Now().Add(visibility)}
 		m.current = l
 		bag := m.bag
@@ -387,6 +393,7 @@ func (w *world) Settle(ctx context.Context, s []driver.Settlement) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // as a client would: a kernel that settles by a dead context settles nothing
 	}
+	w.witness.look()
 	now := time.Now().UnixNano()
 	if err := w.trouble(ctx, "settle", s[0].Bag.ID, s[0].Bag.Attempt, now); err != nil {
 		return err
@@ -494,10 +501,14 @@ func (w *world) play(t *testing.T) {
 	if p.extends {
 		d = extender{w}
 	}
+	if p.observed > 0 {
+		opts = append(opts, swarm.WithObserver(w.witness.observer()))
+	}
 	q, err := kernel.NewEndpoint(d, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.witness.watch(q.Stats)
 	u := &tallyOf{sent: map[string][]int{}, failed: map[int]error{}, dead: map[int]bool{}, acked: map[string]int{}}
 	var others sync.WaitGroup
 	others.Go(func() {
@@ -655,14 +666,71 @@ func (w *world) play(t *testing.T) {
 		f() // late: the ack side is still open
 	}
 	others.Wait()
+	time.Sleep(time.Second) // an observer may be a nuisance
 	synctest.Wait()
 	w.reconcile(u, &answers, err)
+	w.balance(u, q.Stats(), err)
+}
+
+// balance holds the kernel's own ledger against what the user and the broker have seen.
+func (w *world) balance(u *tallyOf, s swarm.Stats, closed error) {
+	w.faults = append(w.faults, w.witness.reconcile(s, closed)...)
+	left := &swarm.DrainError{}
+	if closed != nil {
+		left, _ = errors.AsType[*swarm.DrainError](closed)
+	}
+	for category, seqs := range u.sent {
+		var confirmed, dead, refused int64
+		for _, seq := range seqs {
+			switch err := u.failed[seq]; {
+			case err == nil:
+				confirmed++
+			case errors.Is(err, swarm.ErrClosed):
+				refused++
+			case u.dead[seq]:
+				dead++
+			}
+		}
+		c := s.Emit[category]
+		if c.Confirmed != confirmed || c.Failed != dead || c.Refused != refused || c.Accepted+c.Refused != int64(len(seqs)) {
+			w.fault("%s: %d sent, %d confirmed, %d dead letters, %d refused; the ledger says %+v", category, len(seqs), confirmed, dead, refused, c)
+		}
+	}
+	var undelivered, lost int64
+	for _, c := range s.Emit {
+		undelivered += c.Undelivered
+	}
+	for _, c := range s.Listen {
+		lost += c.Lost
+	}
+	if undelivered != int64(left.Undelivered) || lost != int64(left.Lost) {
+		w.fault("Close counted %+v, the ledger %d undelivered, %d lost", left, undelivered, lost)
+	}
+	received, handed := int64(0), 0
+	for _, m := range w.messages {
+		received += int64(m.taken)
+	}
+	for _, n := range u.acked {
+		handed += n
+	}
+	var total, worked int64
+	for _, c := range s.Listen {
+		total += c.Received
+		worked += c.Acked + c.Failed + c.Expired
+	}
+	if total > received || !w.p.atMostOnce && total != received {
+		w.fault("the broker handed out %d messages, the ledger has %d", received, total)
+	}
+	if w.p.capacity == 0 && !w.p.atMostOnce && worked > int64(handed) { // a buffer may have had it
+		w.fault("consumers had %d messages, the ledger has %d", handed, worked)
+	}
 }
 
 // consume takes messages and ends them in one of many ways.
 func (w *world) consume(u *tallyOf, deq <-chan swarm.Msg[item], ack chan<- swarm.Msg[item]) {
 	for msg := range deq {
 		key := fmt.Sprint(msg.ID, " ", msg.Attempt)
+		w.witness.look()
 		time.Sleep(time.Duration(w.p.chance(300, "work", key)) * time.Millisecond)
 		fate := w.p.chance(14, "fate", key)
 		u.mu.Lock()

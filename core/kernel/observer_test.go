@@ -1,0 +1,375 @@
+package kernel_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/driver"
+	"github.com/fogfish/swarm/core/emit"
+	"github.com/fogfish/swarm/core/kernel"
+	"github.com/fogfish/swarm/core/listen"
+)
+
+type mark struct{ name string }
+
+// markHanded gives the context of messages a value.
+func markHanded(name string) swarm.Observer {
+	return swarm.Observer{Handed: func(ctx context.Context, e swarm.Envelope) context.Context {
+		return context.WithValue(ctx, mark{name}, e.ID)
+	}}
+}
+
+func TestTheContextOfAMessageHasTheValuesOfObservers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		for i, bag := range notes(3) {
+			bag.ID = fmt.Sprint("m", i)
+			r.offer(bag)
+		}
+		q := endpoint(t, r, swarm.WithObserver(markHanded("a")), swarm.WithObserver(markHanded("b")))
+		deq, ack := listen.Typed[Note](q)
+		wait := start(q)
+		for range 3 {
+			msg := <-deq
+			ctx, cancel := context.WithCancel(msg.Context())
+			if ctx.Value(mark{"a"}) != msg.ID || ctx.Value(mark{"b"}) != msg.ID {
+				t.Errorf("%s: %v, %v", msg.ID, ctx.Value(mark{"a"}), ctx.Value(mark{"b"}))
+			}
+			ack <- msg
+			synctest.Wait()
+			if ctx.Err() == nil {
+				t.Errorf("%s is settled, a context derived from its own goes on", msg.ID)
+			}
+			if msg.Context().Value(mark{"a"}) != msg.ID {
+				t.Errorf("%s is settled, and its context has lost its values", msg.ID)
+			}
+			cancel()
+		}
+		q.Close()
+		wait()
+	})
+}
+
+// A buffer counts as a consumer: what has expired in it has its values, and has ended.
+func TestTheContextOfWhatExpiredInABuffer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		r.offer(notes(1)...)
+		handed := 0
+		q := endpoint(t, r, swarm.WithRecvCapacity(1), swarm.WithTimeToFlight(time.Second), swarm.WithObserver(swarm.Observer{
+			Handed: func(ctx context.Context, _ swarm.Envelope) context.Context { handed++; return ctx },
+		}))
+		deq, ack := listen.Typed[Note](q)
+		wait := start(q)
+		time.Sleep(time.Minute) // the buffer had it
+		msg := <-deq
+		if msg.Context().Value(mark{"a"}) != nil || handed != 1 || context.Cause(msg.Context()) == nil {
+			t.Errorf("handed %d times, %v", handed, context.Cause(msg.Context()))
+		}
+		ack <- msg
+		q.Close()
+		wait()
+	})
+}
+
+func TestAttributesOfObserversTravel(t *testing.T) {
+	type caller struct{}
+	trace := swarm.Observer{Accepted: func(ctx context.Context, e swarm.Envelope) map[string]string {
+		who, _ := ctx.Value(caller{}).(string)
+		return map[string]string{"trace": who, "long": strings.Repeat("x", 50)}
+	}}
+	count := func(bag *driver.Bag) int {
+		n := len(bag.Body)
+		for name, value := range bag.Attrs {
+			n += len(name) + len(value)
+		}
+		return n
+	}
+	for name, x := range map[string]struct {
+		limits driver.Limits
+		want   map[string]string
+	}{
+		"all":      {driver.Limits{}, map[string]string{"trace": "me", "long": strings.Repeat("x", 50), "by": "broker"}},
+		"some":     {driver.Limits{Attrs: []string{"trace"}}, map[string]string{"trace": "me", "by": "broker"}},
+		"none":     {driver.Limits{Attrs: []string{}}, map[string]string{"by": "broker"}},
+		"too long": {driver.Limits{Bytes: 40, Size: count}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig()
+				r.limits = x.limits
+				r.limits.Carry = func(ctx context.Context) map[string]string {
+					if ctx.Value(caller{}) == nil {
+						return nil
+					}
+					return map[string]string{"by": "broker", "trace": "broker"}
+				}
+				q := endpoint(t, r, swarm.WithObserver(trace))
+				ctx := context.WithValue(t.Context(), caller{}, "me")
+				if err := emit.NewTyped[Note](q).Enq(ctx, Note{1}); err != nil {
+					t.Fatal(err)
+				}
+				enq, _ := emit.Typed[Note](q, emit.Context(func(Note) context.Context { return ctx }))
+				enq <- Note{2}
+				close(enq)
+				if err := q.Close(); err != nil {
+					t.Fatal(err)
+				}
+				for _, bag := range r.sent {
+					want := maps.Clone(x.want)
+					if x.limits.Attrs != nil && len(x.limits.Attrs) == 0 {
+						want["trace"] = "broker"
+					}
+					if !maps.Equal(bag.Attrs, want) {
+						t.Errorf("%v, want %v", bag.Attrs, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A function of the user that panics, or answers nothing, counts as none.
+func TestContextOfAValueMayPanic(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		var seen []context.Context
+		q := endpoint(t, r, swarm.WithObserver(swarm.Observer{Accepted: func(ctx context.Context, _ swarm.Envelope) map[string]string {
+			seen = append(seen, ctx)
+			return nil
+		}}))
+		enq, _ := emit.Typed[Note](q, emit.Context(func(n Note) context.Context {
+			if n.ID == 1 {
+				panic("mine")
+			}
+			return nil
+		}))
+		enq <- Note{1}
+		enq <- Note{2}
+		close(enq)
+		if err := q.Close(); err != nil || len(r.sent) != 2 || len(seen) != 2 || seen[0] == nil || seen[1] == nil {
+			t.Error(err, len(r.sent), seen)
+		}
+	})
+}
+
+// An observer that hangs costs what it observes, and Close ends at its deadline.
+func TestAnObserverThatHangs(t *testing.T) {
+	hang := func() { select {} }
+	for name, o := range map[string]swarm.Observer{
+		"Accepted": {Accepted: func(context.Context, swarm.Envelope) map[string]string { hang(); return nil }},
+		"Ended":    {Ended: func(swarm.Envelope, error) { hang() }},
+		"Received": {Received: func(swarm.Envelope) { hang() }},
+		"Handed":   {Handed: func(ctx context.Context, _ swarm.Envelope) context.Context { hang(); return ctx }},
+		"Settled":  {Settled: func(context.Context, swarm.Envelope, swarm.Settlement) { hang() }},
+		"Request":  {Request: func(context.Context, swarm.Request) (context.Context, func(swarm.Answer)) { hang(); return nil, nil }},
+		"Answer": {Request: func(context.Context, swarm.Request) (context.Context, func(swarm.Answer)) {
+			return nil, func(swarm.Answer) { hang() }
+		}},
+		"Closed": {Closed: func(error) { hang() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig()
+			r.offer(notes(3)...)
+			q := endpoint(t, r, swarm.WithObserver(o), swarm.WithDrainTimeout(300*time.Millisecond))
+			enq, _ := emit.Typed[Note](q)
+			deq, ack := listen.Typed[Note](q)
+			go work(deq, ack, nil)
+			go q.Run(context.Background())
+			go func() { enq <- Note{1} }()
+			began := time.Now()
+			time.AfterFunc(50*time.Millisecond, func() { q.Stats() }) // nor does the ledger hang
+			err := q.Close()
+			if took := time.Since(began); took > 900*time.Millisecond {
+				t.Errorf("Close took %s: %v", took, err)
+			}
+			if err := q.Stats().Check(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAPanicOfAnObserverIsReportedOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		stderr := make(chan error, 10)
+		q := endpoint(t, r, swarm.WithStdErr(stderr), swarm.WithObserver(swarm.Observer{Ended: func(swarm.Envelope, error) { panic("mine") }}))
+		for i := range 3 {
+			if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{i}); err != nil {
+				t.Error(err)
+			}
+		}
+		q.Close()
+		if len(stderr) != 1 || !strings.Contains((<-stderr).Error(), "observer panicked: mine") {
+			t.Errorf("%d reports", len(stderr))
+		}
+	})
+}
+
+// A call of the broker gets the context of the observer, and the observer its answer.
+func TestRequestsAreObserved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		r.send = func(ctx context.Context, bags []driver.Bag) error {
+			if ctx.Value(mark{"send"}) != 2 {
+				t.Errorf("context has %v", ctx.Value(mark{"send"}))
+			}
+			return &driver.BatchError{Failed: []driver.Failure{{Index: 1, Err: errors.New("no"), Permanent: true}}}
+		}
+		var answers []swarm.Answer
+		q := endpoint(t, r, swarm.WithLinger(time.Second), swarm.WithObserver(swarm.Observer{
+			Request: func(ctx context.Context, r swarm.Request) (context.Context, func(swarm.Answer)) {
+				return context.WithValue(ctx, mark{string(r.Operation)}, len(r.Messages)), func(a swarm.Answer) { answers = append(answers, a) }
+			},
+		}))
+		enq, dlq := emit.Typed[Note](q)
+		other, _ := emit.Typed[Note](q)
+		go func() { enq <- Note{1} }()
+		go func() { other <- Note{2} }()
+		select {
+		case <-dlq:
+		case <-time.After(time.Second):
+		}
+		q.Close()
+		if len(answers) != 1 || answers[0].Failed != 1 || answers[0].Err == nil {
+			t.Errorf("%+v", answers)
+		}
+		if s := q.Stats(); s.Requests[swarm.OpSend] != (swarm.RequestStats{Calls: 1, Errors: 1, Entries: 2, Succeeded: 1, Failed: 1}) {
+			t.Errorf("%+v", s.Requests)
+		}
+		close(enq)
+		close(other)
+	})
+}
+
+// The ages in the ledger are those of what is in flight.
+func TestAgesOfTheLedger(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		hang := make(chan struct{})
+		r.send = func(ctx context.Context, _ []driver.Bag) error {
+			select {
+			case <-hang:
+			case <-ctx.Done():
+			}
+			return ctx.Err()
+		}
+		bag := note(1)
+		bag.SentAt = time.Now().Add(-time.Hour)
+		r.offer(bag)
+		q := endpoint(t, r, swarm.WithNetworkTimeout(time.Hour))
+		enq, _ := emit.Typed[Note](q)
+		deq, ack := listen.Typed[Note](q)
+		wait := start(q)
+		enq <- Note{1}
+		msg := <-deq
+		time.Sleep(10 * time.Second)
+		s := q.Stats()
+		if c := s.Emit["Note"]; c.InFlight != 1 || c.Oldest != 10*time.Second {
+			t.Errorf("%+v", c)
+		}
+		if c := s.Listen["Note"]; c.Working != 1 || c.Oldest != time.Hour+10*time.Second || c.Longest != 10*time.Second {
+			t.Errorf("%+v", c)
+		}
+		if err := s.Check(); err != nil {
+			t.Error(err)
+		}
+		ack <- msg
+		close(hang)
+		close(enq)
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		wait()
+		if s := q.Stats(); s.Emit["Note"].Confirmed != 1 || s.Listen["Note"].Acked != 1 || s.Emit["Note"].Oldest+s.Listen["Note"].Oldest != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// What senders make up as categories is not counted by name.
+func TestCategoriesNobodyListensToAreCountedTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		var seen []string
+		q := endpoint(t, r, swarm.WithUnknownCategory(swarm.UnknownAck), swarm.WithObserver(swarm.Observer{
+			Received: func(e swarm.Envelope) { seen = append(seen, e.Category) },
+		}))
+		deq, ack := listen.Typed[Note](q)
+		go work(deq, ack, nil)
+		for i := range 100 {
+			r.offer(driver.Bag{Category: fmt.Sprint("made up ", i), Body: []byte("{}")})
+		}
+		wait := start(q)
+		time.Sleep(time.Minute)
+		if s := q.Stats(); len(s.Listen) != 2 || s.Listen[""].Acked != 100 {
+			t.Errorf("%+v", s.Listen)
+		}
+		q.Close()
+		wait()
+		for _, category := range seen {
+			if category != "" {
+				t.Fatal("observers are told", category)
+			}
+		}
+	})
+}
+
+// At the end all that the ledger has is at rest, also what was never sent.
+func TestTheLedgerAfterACutOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		r.send = func(ctx context.Context, _ []driver.Bag) error { <-ctx.Done(); return ctx.Err() }
+		w := newWitness(false)
+		q := endpoint(t, r, swarm.WithEmitCapacity(5), swarm.WithEmitWindow(2), swarm.WithDrainTimeout(time.Second),
+			swarm.WithNetworkTimeout(time.Hour), swarm.WithObserver(w.observer()))
+		w.watch(q.Stats)
+		enq, dlq := emit.Typed[Note](q)
+		for i := range 7 {
+			enq <- Note{i}
+		}
+		go emit.NewTyped[Note](q, emit.Category("sync")).Enq(t.Context(), Note{8})
+		synctest.Wait()
+		err := q.Close()
+		for range dlq {
+		}
+		enq <- Note{9} // too late
+		close(enq)
+		synctest.Wait()
+		s := q.Stats()
+		if c := s.Emit["Note"]; c.Accepted != 7 || c.Undelivered != 7 || c.Refused != 1 {
+			t.Errorf("%+v", c)
+		}
+		if c := s.Emit["sync"]; c.Accepted != 1 || c.Failed != 1 {
+			t.Errorf("%+v", c)
+		}
+		for _, fault := range w.reconcile(s, err) {
+			t.Error(fault)
+		}
+	})
+}
+
+func TestObserversAreChecked(t *testing.T) {
+	_, err := kernel.NewEndpoint(newRig(), swarm.WithObserver(swarm.Observer{}))
+	if err == nil || !strings.Contains(err.Error(), "WithObserver: observer has no hook") {
+		t.Error(err)
+	}
+	broken := swarm.Stats{
+		Emit:     map[string]swarm.EmitStats{"a": {Accepted: 2, Confirmed: 1}},
+		Listen:   map[string]swarm.ListenStats{"b": {Received: 1, Waiting: 2, Working: -1}},
+		Requests: map[swarm.Operation]swarm.RequestStats{swarm.OpSend: {Entries: 1}},
+	}
+	for _, name := range []string{`emit "a"`, `listen "b"`, `operation "send"`} {
+		if err := broken.Check(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Error(name, err)
+		}
+	}
+}
