@@ -1,6 +1,6 @@
 module github.com/fogfish/swarm/examples
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/aws/aws-lambda-go v1.55.1
@@ -25,9 +25,13 @@ require (
 	github.com/fogfish/swarm/broker/websocket v0.1.0
 	github.com/fogfish/swarm/broker/websocket/authorizer v0.1.0
 	github.com/fogfish/swarm/core v0.1.0
+	github.com/fogfish/swarm/otel v0.1.0
 	github.com/fogfish/swarm/qtest v0.1.0
 	github.com/fogfish/swarm/qtest/local v0.1.0
 	github.com/golang-jwt/jwt/v5 v5.3.1
+	go.opentelemetry.io/otel v1.47.0
+	go.opentelemetry.io/otel/sdk v1.47.0
+	go.opentelemetry.io/otel/trace v1.47.0
 )
 
 require (
@@ -48,9 +52,16 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/ssooidc v1.44.4 // indirect
 	github.com/aws/aws-sdk-go-v2/service/sts v1.51.9 // indirect
 	github.com/aws/smithy-go v1.28.9 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/fogfish/swarm/broker/internal v0.1.0 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
-	github.com/stretchr/testify v1.12.1 // indirect
+	github.com/go-logr/logr v1.4.4 // indirect
+	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
+	go.opentelemetry.io/otel/log v1.47.0 // indirect
+	go.opentelemetry.io/otel/metric v1.47.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
 )
 
 replace (
@@ -63,6 +74,7 @@ replace (
 	github.com/fogfish/swarm/broker/websocket => ../broker/websocket
 	github.com/fogfish/swarm/broker/websocket/authorizer => ../broker/websocket/authorizer
 	github.com/fogfish/swarm/core => ../core
+	github.com/fogfish/swarm/otel => ../otel
 	github.com/fogfish/swarm/qtest => ../qtest
 	github.com/fogfish/swarm/qtest/local => ../qtest/local
 )

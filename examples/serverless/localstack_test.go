@@ -105,13 +105,20 @@ func (q *queue) send(category, group, body string) string {
 // mapped runs a main as a function of the queue.
 func (q *queue) mapped(name string, env ...string) *running {
 	q.Helper()
-	fn := example(q, name, lambda.Function{Env: append(env, q.env...), Instances: 2, Timeout: 3 * time.Second, Freeze: true})
-	m, err := lambda.SQS{Queue: q.name, ReportBatchItemFailures: true, Log: fn.log}.Start(q.Context(), q.client, fn.Runtime)
+	return q.mappedAs(name, lambda.Function{Env: env, Instances: 2, Freeze: true})
+}
+
+// mappedAs is mapped with a setting of the function.
+func (q *queue) mappedAs(name string, fn lambda.Function) *running {
+	q.Helper()
+	fn.Env, fn.Timeout = append(fn.Env, q.env...), 3*time.Second
+	r := example(q, name, fn)
+	m, err := lambda.SQS{Queue: q.name, ReportBatchItemFailures: true, Log: r.log}.Start(q.Context(), q.client, r.Runtime)
 	if err != nil {
 		q.Fatal(err)
 	}
 	q.Cleanup(m.Close)
-	return fn
+	return r
 }
 
 // The whole way: each message is processed once, or is in the dead-letter queue; each

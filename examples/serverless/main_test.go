@@ -48,7 +48,7 @@ func binary(t testing.TB, name string) string {
 		if raced {
 			args = append(args, "-race")
 		}
-		out, err := exec.Command("go", append(args, "./sqs", "./eventbridge", "./sns", "./events3")...).CombinedOutput()
+		out, err := exec.Command("go", append(args, "./sqs", "./eventbridge", "./sns", "./events3", "./internal/traced")...).CombinedOutput()
 		if err != nil {
 			b.err = fmt.Errorf("%w\n%s", err, out)
 		}
