@@ -116,7 +116,7 @@ type endpoint struct {
 // spy opens a connection for a kernel.
 func (r *rig) spy() *spy {
 	r.Helper()
-	return &spy{conn: r.open(), live: map[string]int{}}
+	return &spy{conn: r.open(), audit: func() {}, live: map[string]int{}}
 }
 
 // emitter builds a kernel that emits through a spy; it is closed when the case ends.
@@ -195,12 +195,32 @@ func (p *probe) options(opts []swarm.Option) []swarm.Option {
 	return slices.Concat(all, opts, p.r.broken.options)
 }
 
-func (p *probe) watch(k swarm.Kernel) {
+// ledger is a kernel whose accounts are audited: they add up whenever the broker is called,
+// and after Close nothing is in flight.
+type ledger interface {
+	swarm.Kernel
+	Stats() swarm.Stats
+}
+
+func (p *probe) watch(k ledger) {
 	p.k = k
+	p.spy.audit = func() {
+		if err := k.Stats().Check(); err != nil {
+			p.r.Errorf("%v", err)
+		}
+	}
 	if p.r.broken.life != nil {
 		p.k = p.r.broken.life(k)
 	}
-	p.r.Cleanup(func() { _ = k.Close() })
+	p.r.Cleanup(func() {
+		_ = k.Close()
+		p.spy.audit()
+		for category, c := range k.Stats().Listen {
+			if c.Waiting+c.Working > 0 {
+				p.r.Errorf("after Close %q has %d messages in flight", category, c.Waiting+c.Working)
+			}
+		}
+	})
 }
 
 // start runs the kernel.

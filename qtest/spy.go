@@ -60,6 +60,7 @@ func expose(d full, sends, receives, extends bool) io.Closer {
 type spy struct {
 	*conn
 	change func(*driver.Limits) // nil: the limits of the driver
+	audit  func()               // of the ledger of the kernel, in each call
 
 	mu       sync.Mutex
 	sends    []sendNote
@@ -143,6 +144,7 @@ func (s *spy) begin() int {
 }
 
 func (s *spy) Send(ctx context.Context, bags []driver.Bag) error {
+	s.audit()
 	s.mu.Lock()
 	call, hold, refuse, at := s.begin(), s.onSend, s.refuseSend, time.Now()
 	for _, bag := range bags {
@@ -177,6 +179,7 @@ func (s *spy) Send(ctx context.Context, bags []driver.Bag) error {
 var errInFlight = errors.New("qtest: not answered yet")
 
 func (s *spy) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
+	s.audit()
 	s.mu.Lock()
 	s.begin()
 	s.begun++
@@ -195,6 +198,7 @@ func (s *spy) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 }
 
 func (s *spy) Settle(ctx context.Context, settlements []driver.Settlement) error {
+	s.audit()
 	s.mu.Lock()
 	call, hold, refuse, at := s.begin(), s.onSettle, s.refuseSettle, time.Now()
 	dead := ctx.Err() != nil
@@ -217,6 +221,7 @@ func (s *spy) Settle(ctx context.Context, settlements []driver.Settlement) error
 }
 
 func (s *spy) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration) error {
+	s.audit()
 	s.mu.Lock()
 	s.begin()
 	at, refuse := time.Now(), s.refuseExtend
