@@ -153,13 +153,13 @@ type calls struct {
 func (b *calls) begin(entries int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	begin(&b.c, entries)
+	callBegun(&b.c, entries)
 }
 
 func (b *calls) end(entries, failed int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	end(&b.c, entries, failed, err)
+	callEnded(&b.c, entries, failed, err)
 }
 
 // received notes what a call has brought.
@@ -170,14 +170,14 @@ func (b *calls) received(n int) {
 	b.c.Succeeded += int64(n)
 }
 
-func begin(c *swarm.RequestStats, entries int) {
+func callBegun(c *swarm.RequestStats, entries int) {
 	c.Calls++
 	c.Open++
 	c.Entries += int64(entries)
 	c.InFlight += int64(entries)
 }
 
-func end(c *swarm.RequestStats, entries, failed int, err error) {
+func callEnded(c *swarm.RequestStats, entries, failed int, err error) {
 	c.Open--
 	c.InFlight -= int64(entries)
 	c.Failed += int64(failed)

@@ -63,8 +63,8 @@ func BenchmarkBudgetUnobserved(b *testing.B) {
 		book.confirmed()
 		in.received(bag)
 		in.ended(swarm.OutcomeAcked)
-		begin(requests, 1)
-		end(requests, 1, 0, nil)
+		callBegun(requests, 1)
+		callEnded(requests, 1, 0, nil)
 	}
 	b.ReportMetric(nanoseconds(hooks)/send, "x-hooks")
 	b.ReportMetric(0.02, "max-x-hooks") // 1 % of the whole way

@@ -255,7 +255,7 @@ func (r *requests) cut(w *worker) bool {
 		r.load(w, e)
 	}
 	w.carries = len(w.batch)
-	begin(&r.counts, w.carries)
+	callBegun(&r.counts, w.carries)
 	r.calls++
 	r.dispatch()
 	return true
@@ -321,7 +321,7 @@ func (r *requests) settle(w *worker, err error, slow bool) {
 	var delay time.Duration
 	outcomes := outcomesOf(w.carries, err)
 	r.mu.Lock()
-	end(&r.counts, w.carries, outcomes.failures(w.carries), err)
+	callEnded(&r.counts, w.carries, outcomes.failures(w.carries), err)
 	for i, e := range w.batch {
 		f := outcomes.of(i)
 		e.err = f.Err
