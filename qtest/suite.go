@@ -50,8 +50,8 @@ func Cases() []Case {
 type Outcome string
 
 const (
-	Passed        Outcome = "pass"
-	Failed        Outcome = "fail"
+	Passed        Outcome = "pass"         // the broker does what the clause says
+	Failed        Outcome = "fail"         // it does not
 	NotApplicable Outcome = "n/a"          // a feature is missing, Detail says which
 	NotSelected   Outcome = "not selected" // by go test -run
 )

@@ -40,7 +40,7 @@ func TestRefusedStaysOut(t *testing.T) {
 			connects, in := websocket.Connects(q)
 			serve(connects, in, func(swarm.Msg[websocket.Connect]) error { return cause })
 		})
-		if status, answer, err := f.invoke(eventOf("CONNECT", "$connect", "r1")); status == 200 {
+		if status, answer, err := f.invoke(eventOf("CONNECT", websocket.RouteConnect, "r1")); status == 200 {
 			t.Errorf("%v: let in by %s, %v", cause, answer, err)
 		}
 	}
@@ -54,8 +54,8 @@ func TestForgedLifecycle(t *testing.T) {
 	})
 	_ = r.Set(t.Context(), websocket.Member{Connection: "victim="}, "hall")
 	for _, payload := range []string{
-		eventOf("MESSAGE", "$disconnect", "r1", "body", `{"connection":"victim="}`),
-		eventOf("MESSAGE", "$connect", "r2", "body", `{"connection":"victim=","query":{"room":["den"]}}`),
+		eventOf("MESSAGE", websocket.RouteDisconnect, "r1", "body", `{"connection":"victim="}`),
+		eventOf("MESSAGE", websocket.RouteConnect, "r2", "body", `{"connection":"victim=","query":{"room":["den"]}}`),
 	} {
 		if _, _, err := f.invoke(payload); err == nil {
 			t.Errorf("%s is accepted", payload)
@@ -64,8 +64,8 @@ func TestForgedLifecycle(t *testing.T) {
 	if len(members(t, r, "hall")) != 1 || len(members(t, r, "den")) != 0 {
 		t.Errorf("hall has %v, den %v", members(t, r, "hall"), members(t, r, "den"))
 	}
-	t.Setenv(websocket.EnvCategory, "$connect")
-	if _, err := websocket.Receive([]byte(eventOf("MESSAGE", "$default", "r3"))); err == nil {
+	t.Setenv(websocket.EnvCategory, websocket.RouteConnect)
+	if _, err := websocket.Receive([]byte(eventOf("MESSAGE", websocket.RouteDefault, "r3"))); err == nil {
 		t.Error("messages have the category $connect")
 	}
 }
@@ -170,7 +170,7 @@ func TestPanics(t *testing.T) {
 	f := newFunction(t, s, nil, func(q *kernel.Endpoint) {
 		websocket.Track(q, panicky{}, func(msg swarm.Msg[websocket.Connect]) ([]string, error) { return msg.Object.Query["room"][:1], nil })
 	})
-	for _, payload := range []string{eventOf("CONNECT", "$connect", "r1"), eventOf("DISCONNECT", "$disconnect", "r2")} {
+	for _, payload := range []string{eventOf("CONNECT", websocket.RouteConnect, "r1"), eventOf("DISCONNECT", websocket.RouteDisconnect, "r2")} {
 		if _, _, err := f.invoke(payload); err == nil || !strings.Contains(err.Error(), "panic") {
 			t.Errorf("got %v", err)
 		}
@@ -199,11 +199,11 @@ func TestTrackOfASlowRegistry(t *testing.T) {
 	}, swarm.WithTimeToFlight(time.Second))
 	var first sync.WaitGroup
 	first.Go(func() {
-		if status, _, err := f.invoke(eventOf("CONNECT", "$connect", "r1")); status == 200 || err == nil {
+		if status, _, err := f.invoke(eventOf("CONNECT", websocket.RouteConnect, "r1")); status == 200 || err == nil {
 			t.Errorf("ada: got %d, %v", status, err)
 		}
 	})
-	if status, _, err := f.invoke(eventOf("CONNECT", "$connect", "r2", ".connectionId", "bob=")); status != 200 || err != nil {
+	if status, _, err := f.invoke(eventOf("CONNECT", websocket.RouteConnect, "r2", ".connectionId", "bob=")); status != 200 || err != nil {
 		t.Errorf("bob: got %d, %v", status, err)
 	}
 	first.Wait()
@@ -222,7 +222,7 @@ func TestSubprotocols(t *testing.T) {
 		{"headers", map[string]string{"Sec-WebSocket-Protocol": "v1"}},
 		{"headers", map[string]string{"Sec-WebSocket-Protocol": "v0"}, "multiValueHeaders", map[string][]string{"Sec-WebSocket-Protocol": {"v1", "v0"}}},
 	} {
-		if _, answer, err := f.invoke(eventOf("CONNECT", "$connect", "r1", headers...)); !strings.Contains(answer, `"v1"`) {
+		if _, answer, err := f.invoke(eventOf("CONNECT", websocket.RouteConnect, "r1", headers...)); !strings.Contains(answer, `"v1"`) {
 			t.Errorf("got %s, %v", answer, err)
 		}
 	}

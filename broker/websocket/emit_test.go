@@ -253,6 +253,11 @@ func TestAddresses(t *testing.T) {
 		q.Close()
 	}
 	t.Setenv(websocket.EnvTarget, "")
+	t.Setenv(websocket.EnvSource, "") // of endpoints, which are functions
+	t.Setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:1")
+	if _, err := websocket.Endpoint().Build(""); err == nil || !strings.Contains(err.Error(), websocket.EnvSource) {
+		t.Error(err)
+	}
 	if _, err := websocket.Emitter().Build(""); err == nil || !strings.Contains(err.Error(), websocket.EnvTarget) {
 		t.Errorf("got %v", err)
 	}

@@ -221,3 +221,33 @@ func TestErrorsAreDiscreet(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A codec may take the id of a value for that of its message.
+func TestIdentified(t *testing.T) {
+	type event = swarm.Event[Meta, Note]
+	c := codec.Event[Meta, Note]("", "", "").(codec.Identified[event])
+	for own, want := range map[string]string{"mine": "mine", "": "given"} {
+		body, used, err := c.EncodeID(event{Meta: &Meta{Meta: swarm.Meta{ID: own}}, Data: &Note{}}, "given")
+		if err != nil || used != want || !strings.Contains(string(body), `"id":"`+want+`"`) {
+			t.Errorf("%s: %s, %q, %v", own, body, used, err)
+		}
+	}
+}
+
+// Metadata of an event is swarm's own, or has it embedded.
+func TestMetadata(t *testing.T) {
+	m := &Meta{Meta: swarm.Meta{ID: "e-1"}}
+	if m.SwarmMeta() != &m.Meta || m.SwarmMeta().ID != "e-1" {
+		t.Error(m.SwarmMeta())
+	}
+}
+
+func TestAPanicOfACodecIsAnError(t *testing.T) {
+	err := codec.Safely(func() error { panic("mine") })
+	if err == nil || err.Error() != "codec panicked: mine" {
+		t.Error(err)
+	}
+	if err := codec.Safely(func() error { return nil }); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -200,9 +201,7 @@ func (e *Engine) Stats() swarm.Stats {
 	now := time.Now()
 	e.mu.RLock()
 	emitted, inlets := make(map[string]*emitted, len(e.emitted)), make([]*Inlet, 0, len(e.inlets)+1)
-	for category, b := range e.emitted {
-		emitted[category] = b
-	}
+	maps.Copy(emitted, e.emitted)
 	for _, in := range e.inlets {
 		inlets = append(inlets, in)
 	}

@@ -465,6 +465,7 @@ func TestListen(t *testing.T) {
 			reports int
 		}{
 			{"default: nack and report", nil, user("a"), driver.Nack, 1},
+			{"nack and report", []swarm.Option{swarm.WithUnknownCategory(swarm.UnknownNack)}, user("a"), driver.Nack, 1},
 			{"ack", []swarm.Option{swarm.WithUnknownCategory(swarm.UnknownAck)}, user("a"), driver.Ack, 1},
 			{"no category", nil, foreign, driver.Nack, 1},
 			{"default category", []swarm.Option{swarm.WithDefaultCategory("Note")}, foreign, driver.Ack, 0},

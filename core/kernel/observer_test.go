@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -332,7 +333,12 @@ func TestTheLedgerAfterACutOff(t *testing.T) {
 		q := endpoint(t, r, swarm.WithEmitCapacity(5), swarm.WithEmitWindow(2), swarm.WithDrainTimeout(time.Second),
 			swarm.WithNetworkTimeout(time.Hour), swarm.WithObserver(w.observer()))
 		w.watch(q.Stats)
-		enq, dlq := emit.Typed[Note](q)
+		left := 0
+		enq, dlq := emit.Typed[Note](q, emit.OnFailure(func(_ Note, err error) {
+			if errors.Is(err, swarm.ErrUndelivered) {
+				left++
+			}
+		}))
 		for i := range 7 {
 			enq <- Note{i}
 		}
@@ -345,8 +351,8 @@ func TestTheLedgerAfterACutOff(t *testing.T) {
 		close(enq)
 		synctest.Wait()
 		s := q.Stats()
-		if c := s.Emit["Note"]; c.Accepted != 7 || c.Undelivered != 7 || c.Refused != 1 {
-			t.Errorf("%+v", c)
+		if c := s.Emit["Note"]; c.Accepted != 7 || c.Undelivered != 7 || c.Refused != 1 || left != 7 {
+			t.Errorf("%+v, %d told", c, left)
 		}
 		if c := s.Emit["sync"]; c.Accepted != 1 || c.Failed != 1 {
 			t.Errorf("%+v", c)
@@ -355,6 +361,77 @@ func TestTheLedgerAfterACutOff(t *testing.T) {
 			t.Error(fault)
 		}
 	})
+}
+
+// Each way to end is an outcome.
+func TestOutcomes(t *testing.T) {
+	settledAs := func(t *testing.T, limits driver.Limits, bags []driver.Bag, consume func(swarm.Msg[Note]) *swarm.Msg[Note], opts ...swarm.Option) (got []string) {
+		r := newRig()
+		r.limits = limits
+		r.limits.Entries, r.limits.Wait = 10, 20*time.Second
+		r.offer(bags...)
+		opts = append(opts, swarm.WithDrainTimeout(time.Second), swarm.WithObserver(swarm.Observer{
+			Settled: func(_ context.Context, e swarm.Envelope, s swarm.Settlement) { got = append(got, s.Outcome.String()) },
+		}))
+		q := endpoint(t, r, opts...)
+		deq, ack := listen.Typed[Note](q)
+		wait := start(q)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for msg := range deq {
+				if back := consume(msg); back != nil {
+					ack <- *back
+				}
+			}
+		}()
+		time.Sleep(5 * time.Second)
+		q.Close()
+		wait()
+		<-ended
+		return got
+	}
+	back := func(msg swarm.Msg[Note]) *swarm.Msg[Note] { return &msg }
+	fail := func(msg swarm.Msg[Note]) *swarm.Msg[Note] { msg = msg.Fail(nil); return &msg }
+	late := func(msg swarm.Msg[Note]) *swarm.Msg[Note] { time.Sleep(time.Hour); return &msg }
+	leased := note(1)
+	leased.Lease = time.Date(2000, 1, 1, 0, 0, 2, 0, time.UTC) // of the bubble: two seconds
+	ordered := []driver.Bag{note(1), note(2)}
+	for i := range ordered {
+		ordered[i].Group = "g"
+	}
+	for _, x := range []struct {
+		outcomes []swarm.Outcome
+		limits   driver.Limits
+		bags     []driver.Bag
+		consume  func(swarm.Msg[Note]) *swarm.Msg[Note]
+		opts     []swarm.Option
+	}{
+		{[]swarm.Outcome{swarm.OutcomeAcked}, driver.Limits{}, notes(1), back, nil},
+		{[]swarm.Outcome{swarm.OutcomeFailed}, driver.Limits{}, notes(1), fail, nil},
+		{[]swarm.Outcome{swarm.OutcomeRejected}, driver.Limits{}, []driver.Bag{{Category: "Note", Body: []byte("poison")}}, back, nil},
+		{[]swarm.Outcome{swarm.OutcomeRejected}, driver.Limits{}, []driver.Bag{user("nobody")}, back, nil},
+		{[]swarm.Outcome{swarm.OutcomeExpired}, driver.Limits{}, notes(1), late, []swarm.Option{swarm.WithTimeToFlight(time.Second)}},
+		{[]swarm.Outcome{swarm.OutcomeFailed, swarm.OutcomeReleased}, driver.Limits{Ordered: true}, ordered, fail, nil},
+		{[]swarm.Outcome{swarm.OutcomeLeaseLost}, driver.Limits{}, []driver.Bag{leased}, late, nil},
+	} {
+		t.Run(fmt.Sprint(x.outcomes), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var want []string
+				for _, o := range x.outcomes {
+					want = append(want, o.String())
+				}
+				got := settledAs(t, x.limits, x.bags, x.consume, x.opts...)
+				slices.Sort(got)
+				if got = slices.Compact(got); !slices.Equal(got, want) {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			})
+		})
+	}
+	if s := swarm.Outcome(0).String(); s != "outcome(0)" || swarm.OutcomeLost.String() != "lost" {
+		t.Error(s)
+	}
 }
 
 func TestObserversAreChecked(t *testing.T) {

@@ -86,3 +86,21 @@ func TestUntarStaysInItsFolder(t *testing.T) {
 		t.Error("got nil for what is no archive")
 	}
 }
+
+// Start takes the server of the environment, if it names one, and leaves it running.
+func TestStartTakesTheServerOfTheEnvironment(t *testing.T) {
+	t.Setenv(EnvEndpoint, server(t, `{"completed": true}`))
+	var log strings.Builder
+	var s *Server
+	s, err := Start(t.Context(), t.TempDir(), &log)
+	if err != nil || s.Endpoint != FromEnv() || !strings.Contains(log.String(), "using "+s.Endpoint) {
+		t.Fatal(err, log.String())
+	}
+	if err := s.Stop(); err != nil {
+		t.Error(err)
+	}
+	var v verdict
+	if Endpoint(&v); v != (verdict{}) {
+		t.Errorf("it was stopped: %+v", v)
+	}
+}

@@ -3,7 +3,7 @@
 //
 //   - gets each broker at its version, and counts what comes with it,
 //   - installs each command at its version, and starts it,
-//   - builds the programs of the README, and runs those that end by themselves.
+//   - builds the programs of the README and the examples, and runs those that need no service.
 //
 // It prints a line for each, and exits with status 1 when one fails or is over its budget.
 package main
@@ -38,7 +38,10 @@ var (
 	}
 )
 
-const prefix = "github.com/fogfish/swarm/"
+const (
+	prefix = "github.com/fogfish/swarm/"
+	self   = "example.com/consumer" // of whoever uses it
+)
 
 // commands are installed; each says what is expected of it when it starts with its argument.
 var commands = []struct{ module, pkg, arg, says string }{
@@ -60,13 +63,12 @@ func main() {
 // consumer works in a folder of its own.
 type consumer struct {
 	*proxy
-	dir      string
-	env      []string
-	siblings map[string]string // folders of the modules of the workspace
+	dir string
+	env []string
 }
 
 func run(root string) error {
-	siblings, err := workspace(root)
+	siblings, examples, err := workspace(root)
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func run(root string) error {
 	if err != nil {
 		return err
 	}
-	c := consumer{proxy: p, dir: dir, siblings: siblings}
+	c := consumer{proxy: p, dir: dir}
 	if c.env, err = p.environment(filepath.Join(dir, "cache")); err != nil {
 		return err
 	}
@@ -90,41 +92,52 @@ func run(root string) error {
 		}
 	}
 	errs = append(errs, c.install(), c.readme(filepath.Join(root, "README.md")))
+	for _, path := range slices.Sorted(maps.Keys(examples)) {
+		errs = append(errs, c.examples(path, examples[path]))
+	}
 	return errors.Join(errs...)
 }
 
-// workspace maps the modules of go.work that have users to their folders.
-func workspace(root string) (map[string]string, error) {
+// workspace maps the modules of go.work to their folders: those that are released, and those
+// of examples.
+func workspace(root string) (released, examples map[string]string, err error) {
 	out, err := command(root, nil, "go", "list", "-m", "-f", "{{.Path}} {{.Dir}}")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	dirs := map[string]string{}
+	released, examples = map[string]string{}, map[string]string{}
 	for line := range strings.Lines(string(out)) {
-		if path, dir, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.HasPrefix(path+"/", prefix+"examples/") {
-			dirs[path] = dir
+		path, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.HasPrefix(path+"/", prefix+"examples/") {
+			examples[path] = dir
+		} else {
+			released[path] = dir
 		}
 	}
-	return dirs, nil
+	return released, examples, nil
 }
 
 // program makes an empty module with one program, and gets what that needs.
 func (c *consumer) program(name, source string, get ...string) (dir string, err error) {
 	dir = filepath.Join(c.dir, "program", name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := write(filepath.Join(dir, "main.go"), []byte(source)); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o644); err != nil {
-		return "", err
+	return dir, c.get(dir, get...)
+}
+
+// get makes a folder a module, and gets what its packages import.
+func (c *consumer) get(dir string, modules ...string) error {
+	for _, args := range [][]string{
+		{"mod", "init", self},
+		append([]string{"get"}, modules...),
+		{"mod", "tidy"},
+	} {
+		if _, err := command(dir, c.env, "go", args...); err != nil {
+			return err
+		}
 	}
-	if _, err := command(dir, c.env, "go", "mod", "init", "example.com/consumer"); err != nil {
-		return "", err
-	}
-	if _, err := command(dir, c.env, "go", append([]string{"get"}, get...)...); err != nil {
-		return "", err
-	}
-	_, err = command(dir, c.env, "go", "mod", "tidy")
-	return dir, err
+	return nil
 }
 
 // broker is a program that uses one.
@@ -213,13 +226,13 @@ var (
 	clause = regexp.MustCompile(`(?m)^package main$`)
 )
 
-// readme builds the programs of the README. Those that wait for a signal are not run.
+// readme runs the programs of the README. Those that wait for a signal get one.
 func (c *consumer) readme(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	n := 0
+	n, waited := 0, 0
 	for _, b := range block.FindAllStringSubmatch(string(text), -1) {
 		if !clause.MatchString(b[1]) {
 			continue
@@ -230,18 +243,26 @@ func (c *consumer) readme(file string) error {
 		if err != nil {
 			return err
 		}
-		step := []string{"run", "."}
-		if strings.Contains(b[1], ".Await(") {
-			step = []string{"build", "-o", os.DevNull, "."}
+		if !strings.Contains(b[1], ".Await(") {
+			if _, err := command(dir, c.env, "go", "run", "."); err != nil {
+				return err
+			}
+			continue
 		}
-		if _, err := command(dir, c.env, "go", step...); err != nil {
-			return err
+		// It prints what it receives, and an error if it does not drain.
+		out, err := c.start(dir, start{says: "hello", waits: true})
+		if err == nil && out != "hello\n" {
+			err = errors.New("want hello, and no more")
 		}
+		if err != nil {
+			return fmt.Errorf("program %d of README.md, told to stop: %w\n%s", n, err, out)
+		}
+		waited++
 	}
-	if n == 0 {
-		return errors.New("README.md has no program")
+	if n-waited == 0 || waited == 0 {
+		return errors.New("README.md has no program that ends, or none that waits")
 	}
-	fmt.Printf("%d programs of README.md are good\n", n)
+	fmt.Printf("%d programs of README.md run, %d of them until SIGTERM\n", n, waited)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,15 +62,16 @@ func (p *proxy) pack(path, at string, mod *modfile.File) (err error) {
 		return err
 	}
 	defer os.RemoveAll(tree)
-	list, err := command(at, nil, "git", "ls-files", "--cached", "--others", "--exclude-standard")
+	names, err := files(at)
 	if err != nil {
 		return err
 	}
-	for name := range strings.Lines(string(list)) {
-		if name = strings.TrimSpace(name); name == "go.mod" {
-			continue
+	for _, name := range names {
+		text, err := os.ReadFile(filepath.Join(at, name))
+		if err != nil {
+			return err
 		}
-		if err := copyFile(filepath.Join(tree, name), filepath.Join(at, name)); err != nil {
+		if err := write(filepath.Join(tree, name), text); err != nil {
 			return err
 		}
 	}
@@ -101,19 +103,38 @@ func (p *proxy) pack(path, at string, mod *modfile.File) (err error) {
 	return errors.Join(modzip.CreateFromDir(out, module.Version{Path: path, Version: version}, tree), out.Close())
 }
 
-func copyFile(to, from string) error {
-	content, err := os.ReadFile(from)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // deleted, and not committed yet
-	}
+// files of a module, by their names in its folder: those that are committed or will be, and
+// none of a module below it.
+func files(folder string) (names []string, err error) {
+	list, err := command(folder, nil, "git", "ls-files", "--cached", "--others", "--exclude-standard")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, content, 0o644))
+	for name := range strings.Lines(string(list)) {
+		name = strings.TrimSpace(name)
+		if _, err := os.Stat(filepath.Join(folder, name)); errors.Is(err, fs.ErrNotExist) {
+			continue // deleted, and not committed yet
+		}
+		if !nested(folder, filepath.Dir(name)) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// nested reports that a folder belongs to a module below the one of root.
+func nested(root, folder string) bool {
+	for ; folder != "."; folder = filepath.Dir(folder) {
+		if _, err := os.Stat(filepath.Join(root, folder, "go.mod")); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // environment of a consumer, who has nothing but the proxies and an empty cache. What the
-// machine has downloaded is a proxy too.
+// machine has downloaded is a proxy too. Paths are trimmed so that what was compiled counts
+// in the next run also, whose cache is elsewhere.
 func (p *proxy) environment(cache string) ([]string, error) {
 	out, err := command(".", nil, "go", "env", "GOMODCACHE", "GOPROXY", "GONOSUMDB")
 	if err != nil {
@@ -125,7 +146,7 @@ func (p *proxy) environment(cache string) ([]string, error) {
 		"GOMODCACHE=" + cache,
 		"GOPROXY=file://" + p.dir + ",file://" + filepath.Join(known[0], "cache", "download") + "," + known[1],
 		"GONOSUMDB=github.com/fogfish/swarm," + known[2],
-		"GOFLAGS=-modcacherw",
+		"GOFLAGS=-modcacherw -trimpath",
 	}
 	return env, nil
 }

@@ -1,5 +1,6 @@
-// Docs checks the Markdown files of the repository: links to files and headings, and
-// snippets of Go.
+// Docs checks the Markdown files of the repository: links to files and headings, snippets of
+// Go, what the tables claim of brokers, and the clauses of the contract; and that exported
+// names are documented, and stand in a test or an example.
 //
 // A snippet with a package clause is a program: it is built. Any other one is an excerpt:
 // its lines, between those that say … or ..., stand in a file of the repository that is
@@ -33,7 +34,7 @@ func main() {
 }
 
 func run(root string) error {
-	r := repository{root: root, pages: map[string]page{}}
+	r := repository{root: root, pages: map[string]page{}, texts: map[string]string{}}
 	if err := r.read(); err != nil {
 		return err
 	}
@@ -54,8 +55,9 @@ func run(root string) error {
 			}
 		}
 	}
-	if len(errs) == 0 {
-		fmt.Printf("docs: %d pages, %d snippets and %d links are good\n", len(r.pages), snippets, links)
+	errs = append(errs, r.checkBrokers(), r.checkClauses(), r.checkNames())
+	if errors.Join(errs...) == nil {
+		fmt.Printf("docs: %d pages, %d snippets and %d links are good, and so are the tables of brokers and clauses, and all exported names\n", len(r.pages), snippets, links)
 	}
 	return errors.Join(errs...)
 }
@@ -63,7 +65,8 @@ func run(root string) error {
 // repository is what pages and snippets refer to.
 type repository struct {
 	root    string
-	pages   map[string]page // by path from the root
+	pages   map[string]page   // by path from the root
+	texts   map[string]string // of Go, by path
 	sources []source
 }
 
@@ -76,6 +79,7 @@ type source struct {
 type page struct {
 	anchors         map[string]bool
 	links, snippets []part
+	tables          []table
 }
 
 type part struct {
@@ -107,6 +111,7 @@ func (r *repository) read() error {
 			r.pages[name] = parse(string(text))
 			return nil
 		}
+		r.texts[name] = string(text)
 		r.sources = append(r.sources, source{name, normal(string(text))})
 		return nil
 	})
@@ -143,6 +148,7 @@ func parse(text string) (p page) {
 		if h := heading.FindStringSubmatch(line); h != nil {
 			p.anchors[p.anchor(h[1])] = true
 		}
+		p.row(i+1, trimmed)
 		for _, l := range linked.FindAllStringSubmatch(quoted.ReplaceAllString(line, ""), -1) {
 			p.links = append(p.links, part{i + 1, l[1]})
 		}

@@ -224,7 +224,6 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("what is not committed: %v\n%s", err, out)
 	}
 	s.commit("no line")
-	head := s.exec(s.dir, "git", "rev-parse", "HEAD")
 	refused := func(want string, chosen ...string) {
 		t.Helper()
 		if out, err := s.release(true, chosen...); err == nil || !strings.Contains(err.Error(), want) {
@@ -235,7 +234,7 @@ func TestRefusals(t *testing.T) {
 	s.log("core", "Something.")
 	refused("not clean")
 	s.commit("line")
-	head = s.exec(s.dir, "git", "rev-parse", "HEAD")
+	head := s.exec(s.dir, "git", "rev-parse", "HEAD")
 	refused("already", "core=v0.1.0")
 	refused("want MODULE=vX.Y.Z", "core=1")
 	refused("no module that is released", "examples=v1.0.0")

@@ -273,7 +273,7 @@ func TestIntegrationTimeout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				goOn := make(chan struct{})
-				w := open(t, gateway.API{Routes: map[string]lambda.Invoker{"$default": lambda.Func(func(ctx context.Context, _ []byte) ([]byte, error) {
+				w := open(t, gateway.API{Routes: map[string]lambda.Invoker{gateway.RouteDefault: lambda.Func(func(ctx context.Context, _ []byte) ([]byte, error) {
 					if respectful {
 						<-ctx.Done()
 						return nil, ctx.Err()
@@ -302,7 +302,7 @@ func TestIntegrationTimeout(t *testing.T) {
 func TestWaitingForAPlaceIsPartOfTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy := &limited{n: 1, together: make(chan struct{}), Func: newRecorder().fn()}
-		w := open(t, gateway.API{Routes: map[string]lambda.Invoker{"$default": busy}, Limits: gateway.Limits{Integration: time.Second}})
+		w := open(t, gateway.API{Routes: map[string]lambda.Invoker{gateway.RouteDefault: busy}, Limits: gateway.Limits{Integration: time.Second}})
 		a, b := w.dial(), w.dial()
 		w.send(a, "a")
 		w.send(b, "b")

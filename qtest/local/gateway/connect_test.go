@@ -347,7 +347,7 @@ func TestEvents(t *testing.T) {
 				unique(message) + `","requestTime":"01/Jan/2000:00:00:01 +0000",` + common + `"requestTimeEpoch":946684801000,` + tail(message, "") + `},"body":"<hello>","isBase64Encoded":false}`},
 			{disconnect, `{"headers":{"Host":"gateway.test:80","X-Forwarded-For":"","x-api-key":"","x-restapi":""},` +
 				`"multiValueHeaders":{"Host":["gateway.test:80"],"X-Forwarded-For":[""],"x-api-key":[""],"x-restapi":[""]},"stageVariables":{"v":"1"},` +
-				`"requestContext":{"routeKey":"$disconnect","eventType":"DISCONNECT","extendedRequestId":"` + unique(disconnect) + `","requestTime":"01/Jan/2000:00:00:01 +0000",` + common +
+				`"requestContext":{"routeKey":"` + gateway.RouteDisconnect + `","eventType":"DISCONNECT","extendedRequestId":"` + unique(disconnect) + `","requestTime":"01/Jan/2000:00:00:01 +0000",` + common +
 				`"requestTimeEpoch":946684801000,` + tail(disconnect, `,"disconnectStatusCode":4001,"disconnectReason":"bye"`) + `},"isBase64Encoded":false}`},
 		} {
 			if raw := <-r.raw; raw != tc.want {

@@ -63,6 +63,39 @@ func failTimes(n int) func(int, []string) (string, error) {
 	}
 }
 
+// A stream in memory is read as one of DynamoDB: from an iterator on, which comes with the
+// records.
+func TestMemoryStreamIsReadByIterators(t *testing.T) {
+	source := lambda.NewMemoryStream("a")
+	source.Put("a", 1)
+	source.Put("a", 2)
+	first, err := source.Iterator(t.Context(), "a", lambda.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, next, err := source.Read(t.Context(), first, 1)
+	if err != nil || len(one) != 1 {
+		t.Fatal(one, err)
+	}
+	after, err := source.Iterator(t.Context(), "a", lambda.Position{After: one[0].SequenceNumber})
+	if err != nil || after != next {
+		t.Errorf("%q after the first record, %q with it, %v", after, next, err)
+	}
+	latest, err := source.Iterator(t.Context(), "a", lambda.Position{Latest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rest, _, err := source.Read(t.Context(), latest, 10); err != nil || len(rest) != 0 {
+		t.Errorf("%d records after the latest, %v", len(rest), err)
+	}
+	if _, err := source.Iterator(t.Context(), "b", lambda.Position{}); err == nil {
+		t.Error("there is no shard b")
+	}
+}
+
+// conditions are those of streams, as tables name them.
+var conditions = map[lambda.Condition]string{lambda.RetryAttemptsExhausted: "retries", lambda.RecordAgeExceeded: "age"}
+
 // TestStreamBatches: records 1 to 6 of one shard, and what the function gets when.
 func TestStreamBatches(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -76,21 +109,21 @@ func TestStreamBatches(t *testing.T) {
 		"error":         {lambda.Stream{BatchSize: 4}, failTimes(3), "0s 1,2,3,4\n1s 1,2,3,4\n3s 1,2,3,4\n7s 1,2,3,4\n7s 5,6\n", ""},
 		"not reporting": {lambda.Stream{}, poison(true, "3"), "0s 1,2,3,4,5,6\n", ""},
 		"checkpoint": {lambda.Stream{ReportBatchItemFailures: true, MaximumRetryAttempts: new(1)}, poison(true, "3", "5", "6"),
-			"0s 1,2,3,4,5,6\n0s 3,4,5,6\n1s 3,4,5,6\n", "3-6 RetryAttemptsExhausted 2"},
+			"0s 1,2,3,4,5,6\n0s 3,4,5,6\n1s 3,4,5,6\n", "3-6 retries 2"},
 		"no retries": {lambda.Stream{BatchSize: 3, MaximumRetryAttempts: new(0)}, poison(false, "2"),
-			"0s 1,2,3\n0s 4,5,6\n", "1-3 RetryAttemptsExhausted 1"},
+			"0s 1,2,3\n0s 4,5,6\n", "1-3 retries 1"},
 		"retries": {lambda.Stream{BatchSize: 3, MaximumRetryAttempts: new(2)}, poison(false, "2"),
-			"0s 1,2,3\n1s 1,2,3\n3s 1,2,3\n3s 4,5,6\n", "1-3 RetryAttemptsExhausted 3"},
+			"0s 1,2,3\n1s 1,2,3\n3s 1,2,3\n3s 4,5,6\n", "1-3 retries 3"},
 		"bisect": {lambda.Stream{BisectBatchOnFunctionError: true, MaximumRetryAttempts: new(1)}, poison(false, "2"),
-			"0s 1,2,3,4,5,6\n0s 1,2,3\n0s 1,2\n0s 1\n0s 2\n1s 2\n1s 3\n1s 4,5,6\n", "2-2 RetryAttemptsExhausted 2"},
+			"0s 1,2,3,4,5,6\n0s 1,2,3\n0s 1,2\n0s 1\n0s 2\n1s 2\n1s 3\n1s 4,5,6\n", "2-2 retries 2"},
 		"bisect at the report": {lambda.Stream{BisectBatchOnFunctionError: true, ReportBatchItemFailures: true, MaximumRetryAttempts: new(0)}, poison(true, "3"),
-			"0s 1,2,3,4,5,6\n0s 3,4,5,6\n0s 3,4\n0s 3\n0s 4\n0s 5,6\n", "3-3 RetryAttemptsExhausted 1"},
+			"0s 1,2,3,4,5,6\n0s 3,4,5,6\n0s 3,4\n0s 3\n0s 4\n0s 5,6\n", "3-3 retries 1"},
 		"invalid report": {lambda.Stream{ReportBatchItemFailures: true, MaximumRetryAttempts: new(0)}, once(`{"batchItemFailures":[{"itemIdentifier":""}]}`),
-			"0s 1,2,3,4,5,6\n", "1-6 RetryAttemptsExhausted 1"},
+			"0s 1,2,3,4,5,6\n", "1-6 retries 1"},
 		"unknown in report": {lambda.Stream{ReportBatchItemFailures: true, MaximumRetryAttempts: new(0)}, once(`{"batchItemFailures":[{"itemIdentifier":"x"}]}`),
-			"0s 1,2,3,4,5,6\n", "1-6 RetryAttemptsExhausted 1"},
+			"0s 1,2,3,4,5,6\n", "1-6 retries 1"},
 		"maximum age": {lambda.Stream{BatchSize: 3, MaximumRecordAge: time.Minute}, poison(false, "2"),
-			"0s 1,2,3\n1s 1,2,3\n3s 1,2,3\n7s 1,2,3\n15s 1,2,3\n31s 1,2,3\n", "1-3 RecordAgeExceeded 6;4-6 RecordAgeExceeded 0"},
+			"0s 1,2,3\n1s 1,2,3\n3s 1,2,3\n7s 1,2,3\n15s 1,2,3\n31s 1,2,3\n", "1-3 age 6;4-6 age 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -103,7 +136,7 @@ func TestStreamBatches(t *testing.T) {
 					if f.ShardID != "s" || f.StreamARN != source.ARN() || f.First.IsZero() || f.Last.IsZero() || (f.Err == nil) != (f.Attempts == 0) {
 						t.Errorf("got %+v", f)
 					}
-					discarded = append(discarded, fmt.Sprintf("%s %s %d", strings.Join(short([]string{f.StartSequenceNumber, f.EndSequenceNumber}), "-"), f.Condition, f.Attempts))
+					discarded = append(discarded, fmt.Sprintf("%s %s %d", strings.Join(short([]string{f.StartSequenceNumber, f.EndSequenceNumber}), "-"), conditions[f.Condition], f.Attempts))
 				}
 				m, err := tc.stream.Start(t.Context(), source, fn)
 				if err != nil {
@@ -127,7 +160,7 @@ func TestStreamAPoisonRecordBlocksItsShardUntilItExpires(t *testing.T) {
 		source, fn := lambda.NewMemoryStream("a", "b"), &spy{answer: poison(false, "1")}
 		source.Put("a", 1)
 		source.Put("b", 2)
-		m, err := lambda.Stream{}.Start(t.Context(), source, fn)
+		m, err := lambda.Stream{StartingPosition: lambda.TrimHorizon}.Start(t.Context(), source, fn) // the default
 		if err != nil {
 			t.Fatal(err)
 		}

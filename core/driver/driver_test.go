@@ -1,0 +1,40 @@
+package driver_test
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fogfish/swarm/core/driver"
+)
+
+// What repeating would not change is marked: it reads as before.
+func ExamplePermanent() {
+	denied := errors.New("access denied")
+	err := fmt.Errorf("send: %w", driver.Permanent(denied))
+	fmt.Println(err)
+	fmt.Println(driver.IsPermanent(err), errors.Is(err, driver.ErrPermanent), errors.Is(err, denied))
+	fmt.Println(driver.IsPermanent(denied), driver.Permanent(nil))
+	// Output:
+	// send: access denied
+	// true true true
+	// false <nil>
+}
+
+// A driver names the entries of a batch that have failed; the others have succeeded.
+func ExampleBatchError() {
+	full := errors.New("queue is full")
+	err := error(&driver.BatchError{Failed: []driver.Failure{
+		{Index: 1, Err: full},
+		{Index: 4, Err: errors.New("too large"), Permanent: true},
+	}})
+	fmt.Println(err, errors.Is(err, full))
+	fmt.Println(&driver.BatchError{}) // one that names none is of all
+	// Output:
+	// 2 of the batch failed, first: queue is full true
+	// batch failed
+}
+
+func ExampleOutcome() {
+	fmt.Println(driver.Ack, driver.Nack, driver.Release, driver.Outcome(9))
+	// Output: ack nack release outcome(9)
+}
