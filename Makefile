@@ -82,6 +82,7 @@ quickstart: ## the quick start: text that ships, file, standard input
 	@go run ./examples/quickstart | grep -q "the ledger adds up"
 	@go run ./examples/quickstart README.md | grep -q "the ledger adds up"
 	@go run ./examples/quickstart < README.md | grep -q "the ledger adds up"
+	@go run ./examples/live -addr :0 -for 2s | grep -q "the ledger adds up"
 
 bench: ## benchmarks with their baseline; writes docs/benchmarks.md, fails on a missed budget
 	GOWORK=off go run -C tools ./bench -root $(CURDIR)

@@ -34,7 +34,7 @@ type Stats struct {
 type EmitStats struct {
 	Accepted    int64 `json:"accepted"`    // taken off a channel, or passed to Enq
 	InFlight    int64 `json:"inFlight"`    // waiting, in a request, or for another attempt
-	DeadLetters int64 `json:"deadLetters"` // failed, and not taken from dlq: its channel is blocked
+	DeadLetters int64 `json:"deadLetters"` // failed, and not taken from dlq: its window shrinks, or its channel is blocked
 	Confirmed   int64 `json:"confirmed"`   // accepted by the broker
 	Failed      int64 `json:"failed"`      // came out of dlq, or of Enq with an error
 	Dropped     int64 `json:"dropped"`     // failed, and dlq was not read: at most once, or in the time of an invocation
@@ -43,7 +43,8 @@ type EmitStats struct {
 	Retried int64 `json:"retried"` // attempts that failed and were followed by another one
 	Refused int64 `json:"refused"` // sent after the end: not accepted
 
-	// Oldest is the age of the oldest value in flight.
+	// Oldest is the age of the oldest value in flight. One that its channel has just accepted
+	// has none yet.
 	Oldest time.Duration `json:"oldest"`
 }
 
