@@ -146,6 +146,6 @@
 // # Observability
 //
 // Stats of a kernel is its ledger: what became of every value and every message, in counts
-// that add up at every moment; package ledger shows it. [WithObserver] tells each step as it happens, and lets a
-// trace travel with a message; without one it costs nothing.
+// that add up at every moment; package ledger shows it. [WithObserver] tells each step as it
+// happens, and lets a trace travel with a message; without one it costs nothing.
 package swarm

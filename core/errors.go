@@ -71,12 +71,12 @@ func (e *EmitError) Error() string {
 func (e *EmitError) Unwrap() error { return e.Err }
 
 // ListenError is what went wrong with a received message: it could not be routed,
-// decoded, or settled, or its time was up.
+// decoded, or settled, or its time was up. That of a receive names no message.
 type ListenError struct {
 	Category string // category of the message
 	ID       string // id of the message at the broker
 	Attempt  int    // which delivery it was; 0 when the broker does not say
-	Op       string // what failed: decode, route, settle, extend, expire
+	Op       string // what failed: receive, decode, route, hand over, settle, extend, expire
 	Err      error  // cause
 }
 
@@ -93,7 +93,7 @@ func (e *ListenError) Unwrap() error { return e.Err }
 type CountError struct {
 	Category string // category of the channel
 	Count    int    // how many
-	Err      error  // ErrClosed, ErrUndelivered, ErrDropped
+	Err      error  // ErrClosed, ErrUndelivered, ErrDropped, ErrUnread
 }
 
 // Error names the category, the count and the cause.

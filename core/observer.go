@@ -9,16 +9,20 @@ import (
 // Observer is told what a kernel does, as it happens: for traces and metrics. Each hook
 // is optional; see [WithObserver]. Counts need none: they are in [Stats].
 //
-// Hooks are called by the goroutines of the kernel, several at once, outside its locks. Who
-// takes his time holds up the channel or the request that he observes, nothing else, and
-// Close ends at its deadline. A panic is reported once and has no other effect.
+// Accepted, Handed and Request are called where it happens, several at once, outside the locks
+// of the kernel: who takes his time holds up the channel, the message or the request that he
+// observes. Request must not use the kernel. The others are called one after the other, in
+// order and soon; nothing waits for them but the answer of an invocation, until its time to
+// flush, and Close for a moment. When 10,000 events wait for an observer that is too slow,
+// further ones are not told to it, which is reported. Close ends at its deadline, whatever
+// observers do. A panic is reported once and has no other effect.
 type Observer struct {
 	// Accepted: a value was accepted. Ctx is of the caller of Enq, or what emit.Context
 	// makes of the value. The attributes it returns travel with the message, where its
 	// broker has room for them.
 	Accepted func(ctx context.Context, e Envelope) map[string]string
 
-	// Retried: an attempt to send has failed, and another one follows.
+	// Retried: an attempt to send has failed, and another one has begun.
 	Retried func(e Envelope, err error)
 
 	// Ended: a value has its end, as each that was accepted has once: err is nil when the
@@ -33,18 +37,19 @@ type Observer struct {
 	// does not matter.
 	Handed func(ctx context.Context, e Envelope) context.Context
 
-	// Settled: a received message has its end, as each has once. Ctx is what Handed has
-	// returned, or was not asked for.
+	// Settled: a received message has its end, as each has once. Ctx has the values of what
+	// Handed has returned, and none if no consumer has had the message.
 	Settled func(ctx context.Context, e Envelope, s Settlement)
 
 	// Ignored: a settlement that was late, double, forged or foreign.
 	Ignored func(category string, err error)
 
-	// Request: a call of the broker begins. The call gets the context that it returns, and
-	// its answer goes to the function that it returns; either may be nil.
+	// Request: a call of the broker begins. The call gets the values of the context that it
+	// returns, and its answer goes to the function that it returns; either may be nil.
 	Request func(ctx context.Context, r Request) (context.Context, func(Answer))
 
-	// Closed: the kernel has ended, with the error of Close: [*DrainError] has counts.
+	// Closed: the kernel has ended, with the error of Close: [*DrainError] has counts. It is
+	// the last.
 	Closed func(err error)
 }
 
@@ -79,7 +84,8 @@ type Settlement struct {
 	// Err is why, unless it was processed or released.
 	Err error
 
-	// Took is for how long a consumer had the message; 0: none had.
+	// At is when, and Took for how long a consumer had the message; 0: none had.
+	At   time.Time
 	Took time.Duration
 }
 
@@ -119,8 +125,8 @@ type Answer struct {
 	// Received are the messages of an answer to Receive; not to be kept.
 	Received []Envelope
 
-	// Failed is how many of the messages of the request have failed.
-	Failed int
+	// Failed are the positions of the messages of the request that have failed.
+	Failed []int
 
 	// Err is nil when none has.
 	Err error

@@ -25,7 +25,7 @@ func trace(say func(string, ...any)) swarm.Observer {
 			if r.Operation == swarm.OpReceive || r.Operation == swarm.OpExtend {
 				return nil, nil
 			}
-			return nil, func(a swarm.Answer) { say("%s of %d, %d failed", r.Operation, len(r.Messages), a.Failed) }
+			return nil, func(a swarm.Answer) { say("%s of %d, %d failed", r.Operation, len(r.Messages), len(a.Failed)) }
 		},
 		Retried:  func(e swarm.Envelope, err error) { say("attempt %d of %s: %v", e.Attempt, e.Category, err) },
 		Ended:    func(_ swarm.Envelope, err error) { say("confirmed %v", err == nil) },

@@ -40,7 +40,7 @@ type EmitStats struct {
 	Dropped     int64 `json:"dropped"`     // failed, and dlq was not read: at most once, or in the time of an invocation
 	Undelivered int64 `json:"undelivered"` // left over at the end of the kernel
 
-	Retried int64 `json:"retried"` // attempts that failed and were followed by another one
+	Retried int64 `json:"retried"` // attempts beyond the first
 	Refused int64 `json:"refused"` // sent after the end: not accepted
 
 	// Oldest is the age of the oldest value in flight. One that its channel has just accepted

@@ -46,5 +46,7 @@
 // # What is not in it
 //
 // No bodies, no attributes of messages, no ordering keys. The text of errors may quote any
-// of these, so spans have its type only, unless [WithErrorText] is given.
+// of these, so spans and metrics have a name for it only: a code that the broker has answered
+// with, or a type of Go. [WithErrorText] adds the text to spans. Ids of messages are in spans;
+// those of S3 have the key of the object in them.
 package otel

@@ -15,7 +15,8 @@ import (
 type Source interface{ Stats() swarm.Stats }
 
 // Register measures the ledger of a kernel whenever metrics are collected, until the
-// registration is unregistered. Names are those of [swarm.Stats]; ages are in seconds.
+// registration is unregistered. Kernels with the same attributes overwrite each other's: give
+// each a destination of its own. Names are those of [swarm.Stats]; ages are in seconds.
 //
 //	swarm.emit.accepted, .retried, .refused     by category
 //	swarm.emit.ended                            by category and outcome

@@ -85,8 +85,9 @@ func (p either) Inject(ctx context.Context, carrier propagation.TextMapCarrier) 
 }
 
 func (p either) Extract(ctx context.Context, carrier propagation.TextMapCarrier) context.Context {
-	if out := p.TraceContext.Extract(ctx, carrier); out != ctx {
-		return out
+	sc := trace.SpanContextFromContext(p.TraceContext.Extract(context.Background(), carrier))
+	if sc.IsValid() {
+		return trace.ContextWithRemoteSpanContext(ctx, sc)
 	}
 	return XRay{}.Extract(ctx, carrier)
 }

@@ -18,7 +18,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	swarm "github.com/fogfish/swarm/core"
-	"github.com/fogfish/swarm/core/driver"
 )
 
 // WithTelemetry is the option of a kernel that traces and measures it.
@@ -48,6 +47,7 @@ type telemetry struct {
 	mu    sync.Mutex                       // of who adds a kind
 	kinds atomic.Pointer[map[string]*kind] // by category
 	calls map[swarm.Operation]operation
+	codes codeBook
 
 	duration messagingconv.ClientOperationDuration
 	sent     messagingconv.ClientSentMessages
@@ -190,10 +190,9 @@ func (t *telemetry) received(e swarm.Envelope) {
 func (t *telemetry) handed(ctx context.Context, e swarm.Envelope) context.Context {
 	k := t.kind(e.Category)
 	of := t.origin(context.WithoutCancel(ctx), e) // baggage comes with it
-	origin := trace.SpanContextFromContext(of)
-	ambient := trace.SpanFromContext(ctx)
-	switch {
-	case ambient.SpanContext().IsValid() && !origin.Equal(ambient.SpanContext()):
+	origin := trace.SpanContextFromContext(t.origin(context.Background(), e))
+	switch ambient := trace.SpanFromContext(ctx); {
+	case ambient.SpanContext().IsValid():
 		of = trace.ContextWithSpan(of, ambient)
 	case !origin.IsValid():
 		of = invocation(of)
@@ -201,7 +200,7 @@ func (t *telemetry) handed(ctx context.Context, e swarm.Envelope) context.Contex
 	of, span := t.tracer.Start(of, k.process, k.processes...)
 	if span.IsRecording() {
 		span.SetAttributes(semconv.MessagingMessageID(e.ID), semconv.MessagingMessageBodySize(e.Size), attribute.Int("swarm.attempt", e.Attempt))
-		if origin.IsValid() && origin.IsRemote() {
+		if origin.IsValid() {
 			span.AddLink(trace.Link{SpanContext: origin})
 		}
 	}
@@ -222,13 +221,14 @@ func (t *telemetry) settled(ctx context.Context, e swarm.Envelope, s swarm.Settl
 	if !ok {
 		return // no consumer had it
 	}
+	defer span.End(trace.WithTimestamp(s.At))
 	span.SetAttributes(attribute.String("swarm.outcome", s.Outcome.String()))
 	set := t.kind(e.Category).handled
 	if s.Outcome != swarm.OutcomeAcked {
-		t.fail(span, s.Err)
-		set = withError(set, s.Err)
+		why := kindOf(s.Err)
+		t.fail(span, s.Err, why)
+		set = with(set, why)
 	}
-	span.End()
 	t.process.RecordSet(ctx, s.Took.Seconds(), set)
 }
 
@@ -249,7 +249,7 @@ func (t *telemetry) request(ctx context.Context, r swarm.Request) (context.Conte
 			t.batch(span, a.Received)
 			t.finish(span, a.Err)
 		}
-		t.measure(ctx, r, time.Since(began), a.Err)
+		t.measure(ctx, r, time.Since(began), a)
 	}
 }
 
@@ -281,20 +281,20 @@ func (t *telemetry) batch(span trace.Span, messages []swarm.Envelope) {
 }
 
 func (t *telemetry) finish(span trace.Span, err error) {
+	defer span.End()
 	if err != nil {
-		t.fail(span, err)
+		t.fail(span, err, t.codes.of(err))
 	}
-	span.End()
 }
 
 // fail says that what a span is of has failed, and why.
-func (t *telemetry) fail(span trace.Span, err error) {
+func (t *telemetry) fail(span trace.Span, err error, why attribute.KeyValue) {
+	span.SetAttributes(why)
 	text := ""
 	if t.errorText && err != nil {
 		text = err.Error()
 	}
 	span.SetStatus(codes.Error, text)
-	span.SetAttributes(errorType(err))
 }
 
 var types = map[swarm.Operation]attribute.KeyValue{
@@ -304,79 +304,36 @@ var types = map[swarm.Operation]attribute.KeyValue{
 	swarm.OpExtend:  attribute.String(string(semconv.MessagingOperationTypeKey), "extend"),
 }
 
-func (t *telemetry) measure(ctx context.Context, r swarm.Request, took time.Duration, err error) {
+func (t *telemetry) measure(ctx context.Context, r swarm.Request, took time.Duration, a swarm.Answer) {
 	set := t.calls[r.Operation].set
-	if err != nil {
-		set = withError(set, err)
+	var why attribute.KeyValue
+	if a.Err != nil {
+		why = t.codes.of(a.Err)
+		set = with(set, why)
 	}
 	t.duration.RecordSet(ctx, took.Seconds(), set)
 	if r.Operation != swarm.OpSend {
 		return
 	}
+	failed := a.Failed // in order
 	for from, to := 0, 0; from < len(r.Messages); from = to {
-		for to = from; to < len(r.Messages) && r.Messages[to].Category == r.Messages[from].Category; to++ {
-		}
-		set := t.kind(r.Messages[from].Category).sent
-		if err != nil {
-			set = withError(set, err)
-		}
-		t.sent.AddSet(ctx, int64(to-from), set)
-	}
-}
-
-func withError(set attribute.Set, err error) attribute.Set {
-	return attribute.NewSet(append(set.ToSlice(), errorType(err))...)
-}
-
-// known are errors that have a name of their own.
-var known = []struct {
-	err  error
-	name string
-}{
-	{swarm.ErrTimeToFlight, "time_to_flight"},
-	{swarm.ErrLeaseLost, "lease_lost"},
-	{swarm.ErrUnknownCategory, "unknown_category"},
-	{swarm.ErrUndelivered, "undelivered"},
-	{swarm.ErrClosed, "closed"},
-	{context.DeadlineExceeded, "timeout"},
-	{context.Canceled, "canceled"},
-}
-
-// errorType is a name for an error that is one of few: a code of AWS, or a type of Go.
-func errorType(err error) attribute.KeyValue {
-	if err == nil {
-		return semconv.ErrorTypeOther
-	}
-	if batch, ok := errors.AsType[*driver.BatchError](err); ok && len(batch.Failed) > 0 && batch.Failed[0].Err != nil {
-		err = batch.Failed[0].Err
-	}
-	for _, k := range known {
-		if errors.Is(err, k.err) {
-			return semconv.ErrorTypeKey.String(k.name)
-		}
-	}
-	var coded interface{ ErrorCode() string }
-	if errors.As(err, &coded) && coded.ErrorCode() != "" {
-		return semconv.ErrorTypeKey.String(coded.ErrorCode())
-	}
-	return semconv.ErrorType(cause(err))
-}
-
-// cause is what others have wrapped: their types say nothing.
-func cause(err error) error {
-	for {
-		var inner error
-		switch x := err.(type) {
-		case interface{ Unwrap() error }:
-			inner = x.Unwrap()
-		case interface{ Unwrap() []error }:
-			if all := x.Unwrap(); len(all) > 0 {
-				inner = all[0]
+		category, bad := r.Messages[from].Category, int64(0)
+		for to = from; to < len(r.Messages) && r.Messages[to].Category == category; to++ {
+			if len(failed) > 0 && failed[0] == to {
+				failed, bad = failed[1:], bad+1
 			}
 		}
-		if inner == nil {
-			return err
+		set := t.kind(category).sent
+		if good := int64(to-from) - bad; good > 0 {
+			t.sent.AddSet(ctx, good, set)
 		}
-		err = inner
+		if bad > 0 {
+			t.sent.AddSet(ctx, bad, with(set, why))
+		}
 	}
+}
+
+// with is a set and one attribute more.
+func with(set attribute.Set, more attribute.KeyValue) attribute.Set {
+	return attribute.NewSet(append(set.ToSlice(), more)...)
 }

@@ -39,9 +39,9 @@ type Queue struct {
 	size, ready, leased int // messages: all, and of these states
 
 	dead  []driver.Bag
-	seen  map[string]struct{} // deduplication keys, and when they came
-	keys  []arrival
-	spare [][]byte // buffers for kept bodies
+	seen  map[string]struct{} // deduplication keys
+	keys  []arrival           // the same, and when they came
+	spare [][]byte            // buffers for kept bodies
 	stats Stats
 
 	conns   int

@@ -101,6 +101,11 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 		e.report.report(err)
 		err = nil
 	}
+	if e.observers != nil && !call.settle.IsZero() { // the process may be frozen
+		told, cancel := context.WithDeadline(ctx, call.flush)
+		e.observers.wait(told)
+		cancel()
+	}
 	out := make([]driver.Settlement, len(b.deliveries))
 	for i := range b.deliveries {
 		out[i] = b.deliveries[i].entry.verdict

@@ -91,8 +91,9 @@ func deliveryOf(ctx context.Context) *Delivery {
 func (d *Delivery) context() context.Context {
 	base := d.batch.base
 	if d.trace != nil {
-		if d.begin(); d.trace.ctx != nil {
-			base = d.trace.ctx
+		d.begin(true)
+		if ctx := d.trace.values(); ctx != nil {
+			base = ctx
 		}
 	}
 	d.mu.Lock()
@@ -161,7 +162,7 @@ func (d *Delivery) end(outcome swarm.Outcome, delay time.Duration, err error) bo
 		d.batch.engine.stray(d.bag, outcome)
 	}
 	if d.trace != nil {
-		d.concluded(outcome, err)
+		d.conclude(outcome, err)
 	}
 	d.batch.settled(d, extending)
 	if handed {

@@ -61,7 +61,7 @@ func (e *Engine) drain(cause error) error {
 	close(e.severed)
 	last, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
-	for _, t := range []*tally{&e.outletsOpen, &e.helpers, &e.polls, &e.sender.working, &e.settler.working} {
+	for _, t := range []*tally{&e.outletsOpen, &e.callers, &e.helpers, &e.polls, &e.sender.working, &e.settler.working} {
 		_ = t.wait(last)
 	}
 
@@ -69,7 +69,7 @@ func (e *Engine) drain(cause error) error {
 	if err := e.closeDriver(last); err != nil {
 		left.Err = errors.Join(left.Err, err)
 	}
-	left.Undelivered = int(e.undelivered.Load())
+	left.Undelivered = int(e.undelivered.Load()) + e.hung()
 	left.Unconfirmed = int(e.unconfirmed.Load()) + e.deferred.count()
 	left.Lost = int(e.lost.Load())
 	var result error
@@ -77,7 +77,10 @@ func (e *Engine) drain(cause error) error {
 		result = &left
 		e.report.report(result)
 	}
-	e.tellClosed(last, result)
+	if e.observers != nil {
+		e.observers.closed(result)
+		e.observers.wait(last)
+	}
 	select {
 	case <-e.report.flushed():
 	case <-last.Done():
@@ -86,20 +89,16 @@ func (e *Engine) drain(cause error) error {
 	return result
 }
 
-// tellClosed does not wait longer than ctx for an observer that hangs.
-func (e *Engine) tellClosed(ctx context.Context, result error) {
-	if e.observers == nil {
-		return
+// hung counts the values of lanes that have not ended: an encoder, or an observer, hangs.
+func (e *Engine) hung() (n int) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for o := range e.outlets {
+		o.book.mu.Lock()
+		n += int(o.open)
+		o.book.mu.Unlock()
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		e.observers.closed(result)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	return n
 }
 
 // waitBriefly waits for what ends at once, unless something hangs: also when the time of

@@ -16,37 +16,37 @@ func (e *Engine) enqueue(ctx context.Context, bag *driver.Bag) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	book := e.emittedOf(bag.Category)
-	if isClosed(e.refusing) {
-		book.refused()
-		return swarm.ErrClosed
-	}
-	book.accepted()
 	done := make(chan struct{})
-	x := &entry{bag: bag, book: book, done: func(*entry) { close(done) }}
-	e.carry(ctx, x)
-	err := e.post(ctx, x, done)
-	if err == nil {
-		book.confirmed()
-	} else {
-		book.returned()
-	}
-	if e.observers != nil {
-		e.observers.ended(sent(bag, x.attempts), err)
-	}
-	return err
+	x := &entry{bag: bag, done: func(*entry) { close(done) }}
+	return e.account(ctx, x, func() error { return e.post(ctx, x, done) })
 }
 
 // reject is what becomes of a value that cannot be encoded.
 func (e *Engine) reject(ctx context.Context, bag *driver.Bag, err error) error {
-	book := e.emittedOf(bag.Category)
-	book.accepted()
 	x := &entry{bag: bag}
+	return e.account(ctx, x, func() error { return x.failed(err) })
+}
+
+// account keeps the books of a synchronous caller.
+func (e *Engine) account(ctx context.Context, x *entry, post func() error) error {
+	e.callers.add(1)
+	defer e.callers.add(-1)
+	x.book = e.emittedOf(x.bag.Category)
+	if isClosed(e.refusing) {
+		x.book.refused()
+		return swarm.ErrClosed
+	}
+	open := int64(0)
+	x.book.accepted(&open)
 	e.carry(ctx, x)
-	err = x.failed(err)
-	book.returned()
+	err := post()
+	if err == nil {
+		x.book.confirmed(&open)
+	} else {
+		x.book.returned(&open)
+	}
 	if e.observers != nil {
-		e.observers.ended(sent(bag, 0), err)
+		e.observers.concluded(sent(x.bag, x.attempts), err)
 	}
 	return err
 }
@@ -84,7 +84,8 @@ func (e *Engine) post(ctx context.Context, x *entry, done <-chan struct{}) error
 func (e *Engine) carry(ctx context.Context, x *entry) {
 	var broker, observed map[string]string
 	if e.limits.Carry != nil {
-		broker = e.limits.Carry(ctx)
+		// The context is somebody else's code.
+		_ = safely(func() error { broker = e.limits.Carry(ctx); return nil })
 	}
 	if e.observers != nil {
 		observed = e.observers.accepted(ctx, sent(x.bag, 0))

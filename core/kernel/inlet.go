@@ -116,7 +116,7 @@ func (in *Inlet) Gone(d *Delivery) bool { return d.isSettled() }
 func (in *Inlet) Handed(d *Delivery) {
 	in.out++
 	if d.trace != nil {
-		d.begin()
+		d.begin(false)
 	}
 	if d.batch.acked {
 		d.end(swarm.OutcomeAcked, 0, nil)

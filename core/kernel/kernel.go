@@ -61,6 +61,7 @@ type Engine struct {
 	deferred tally // settlements that wait for them
 
 	inletsOpen, outletsOpen tally // lanes that have not closed their channels
+	callers                 tally // synchronous callers that have no answer
 	flushing                tally // emit lanes that have something left
 	undelivered             atomic.Int64
 	unconfirmed, lost       atomic.Int64
@@ -72,6 +73,7 @@ type Engine struct {
 
 	mu      sync.RWMutex
 	emitted map[string]*emitted
+	outlets map[*Outlet]struct{} // of lanes that have not ended
 	inlets  map[string]*Inlet
 	unknown *Inlet
 	pollers []*poller
@@ -194,6 +196,7 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 		closed:   make(chan struct{}),
 		inlets:   map[string]*Inlet{},
 		emitted:  map[string]*emitted{},
+		outlets:  map[*Outlet]struct{}{},
 	}
 	e.observers = newObservers(cfg.Observers, e.report)
 	if l, ok := drv.(driver.Limiter); ok {

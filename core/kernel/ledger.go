@@ -10,29 +10,33 @@ import (
 )
 
 // emitted is the ledger of what is emitted in one category. Each method moves values from
-// one count to another, so that they add up whenever somebody looks.
+// one count to another, so that they add up whenever somebody looks. Open is how many values
+// of the caller have no end yet.
 type emitted struct {
 	mu sync.Mutex
 	c  swarm.EmitStats
 }
 
-func (b *emitted) accepted() {
+func (b *emitted) accepted(open *int64) {
 	b.mu.Lock()
+	*open++
 	b.c.Accepted++
 	b.c.InFlight++
 	b.mu.Unlock()
 }
 
-func (b *emitted) confirmed() {
+func (b *emitted) confirmed(open *int64) {
 	b.mu.Lock()
+	*open--
 	b.c.InFlight--
 	b.c.Confirmed++
 	b.mu.Unlock()
 }
 
 // returned: a synchronous caller got an error.
-func (b *emitted) returned() {
+func (b *emitted) returned(open *int64) {
 	b.mu.Lock()
+	*open--
 	b.c.InFlight--
 	b.c.Failed++
 	b.mu.Unlock()
@@ -47,29 +51,33 @@ func (b *emitted) failed() {
 }
 
 // left values were accepted into a buffer, and the end came first.
-func (b *emitted) left(n int) {
+func (b *emitted) left(open *int64, n int) {
 	b.mu.Lock()
+	*open += int64(n)
 	b.c.Accepted += int64(n)
 	b.c.DeadLetters += int64(n)
 	b.mu.Unlock()
 }
 
-func (b *emitted) deadLettered() {
+func (b *emitted) deadLettered(open *int64) {
 	b.mu.Lock()
+	*open--
 	b.c.DeadLetters--
 	b.c.Failed++
 	b.mu.Unlock()
 }
 
-func (b *emitted) dropped(n int) {
+func (b *emitted) dropped(open *int64, n int) {
 	b.mu.Lock()
+	*open -= int64(n)
 	b.c.DeadLetters -= int64(n)
 	b.c.Dropped += int64(n)
 	b.mu.Unlock()
 }
 
-func (b *emitted) undelivered(n int) {
+func (b *emitted) undelivered(open *int64, n int) {
 	b.mu.Lock()
+	*open -= int64(n)
 	b.c.DeadLetters -= int64(n)
 	b.c.Undelivered += int64(n)
 	b.mu.Unlock()
@@ -195,8 +203,13 @@ func (e *Engine) Stats() swarm.Stats {
 		Emit:        map[string]swarm.EmitStats{},
 		Listen:      map[string]swarm.ListenStats{},
 		Requests:    map[swarm.Operation]swarm.RequestStats{},
-		Settling:    int64(e.settler.pending.count() + e.deferred.count()),
+		Settling:    int64(e.settler.pending.count()),
 		Unconfirmed: e.refusals.Load(),
+	}
+	if deferred := int64(e.deferred.count()); isClosed(e.severed) {
+		s.Unconfirmed += deferred // nobody will tell the broker
+	} else {
+		s.Settling += deferred
 	}
 	now := time.Now()
 	e.mu.RLock()
@@ -287,7 +300,9 @@ func (r *requests) oldest() map[string]time.Time {
 	out := map[string]time.Time{}
 	look := func(entries []*entry) {
 		for _, x := range entries {
-			older(out, x.bag.Category, x.bag.SentAt)
+			if !x.orphan {
+				older(out, x.bag.Category, x.bag.SentAt)
+			}
 		}
 	}
 	r.mu.Lock()

@@ -59,8 +59,8 @@ func BenchmarkBudgetUnobserved(b *testing.B) {
 	}
 	book, in, bag, requests := o.book, &listened{}, &driver.Bag{}, &swarm.RequestStats{}
 	ledger := func() {
-		book.accepted()
-		book.confirmed()
+		book.accepted(&o.open)
+		book.confirmed(&o.open)
 		in.received(bag)
 		in.ended(swarm.OutcomeAcked)
 		callBegun(requests, 1)

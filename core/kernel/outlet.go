@@ -18,6 +18,7 @@ type Outlet struct {
 	category string
 	window   int
 	book     *emitted
+	open     int64       // accepted and without an end; guarded by book.mu
 	replies  chan *Entry // capacity window: an answer never waits for the lane
 	ids      idBlock
 	entries  []*entry
@@ -100,7 +101,7 @@ func (o *Outlet) NewEntry(slot int) *Entry {
 func (o *Outlet) Fill(e *Entry) {
 	e.Bag = driver.Bag{Category: o.category, Source: o.engine.cfg.Source, ID: o.ids.next(o.engine)}
 	e.entry.attempts, e.entry.err, e.entry.carried = 0, nil, false
-	o.book.accepted()
+	o.book.accepted(&o.open)
 }
 
 // Carries reports whether [Outlet.Carry] has anything to do, for values that may have a
@@ -158,7 +159,7 @@ func (o *Outlet) Flushed() { o.engine.flushing.add(-1) }
 // values it could neither deliver nor pass on.
 func (o *Outlet) Ended(undelivered int) {
 	if undelivered > 0 {
-		o.book.undelivered(undelivered)
+		o.book.undelivered(&o.open, undelivered)
 		o.engine.undelivered.Add(int64(undelivered))
 		o.Report(&swarm.CountError{Category: o.category, Count: undelivered, Err: swarm.ErrUndelivered})
 	}
@@ -166,12 +167,15 @@ func (o *Outlet) Ended(undelivered int) {
 	for _, m := range o.Marks() {
 		m.Resolved()
 	}
+	o.engine.mu.Lock()
+	delete(o.engine.outlets, o)
+	o.engine.mu.Unlock()
 	o.engine.outletsOpen.add(-1)
 }
 
 // Confirmed notes that the broker has a value.
 func (o *Outlet) Confirmed(e *Entry) {
-	o.book.confirmed()
+	o.book.confirmed(&o.open)
 	o.conclude(e, nil)
 }
 
@@ -192,29 +196,29 @@ func (o *Outlet) GivenUp(e *Entry) {
 
 func (o *Outlet) conclude(e *Entry, err error) {
 	if o.engine.observers != nil {
-		o.engine.observers.ended(sent(&e.Bag, e.entry.attempts), err)
+		o.engine.observers.concluded(sent(&e.Bag, e.entry.attempts), err)
 	}
 }
 
 // Left notes values that the channel has buffered and that are given up.
 func (o *Outlet) Left(n int) {
-	o.book.left(n)
+	o.book.left(&o.open, n)
 	if o.engine.observers == nil {
 		return
 	}
 	for range n {
 		e := swarm.Envelope{Category: o.category}
 		o.engine.observers.accepted(context.Background(), e)
-		o.engine.observers.ended(e, swarm.ErrUndelivered)
+		o.engine.observers.concluded(e, swarm.ErrUndelivered)
 	}
 }
 
 // DeadLettered notes that a value has gone to dlq.
-func (o *Outlet) DeadLettered() { o.book.deadLettered() }
+func (o *Outlet) DeadLettered() { o.book.deadLettered(&o.open) }
 
 // Dropped notes that values have failed and nobody was there to read dlq, and reports why.
 func (o *Outlet) Dropped(n int, why error) {
-	o.book.dropped(n)
+	o.book.dropped(&o.open, n)
 	o.Report(&swarm.CountError{Category: o.category, Count: n, Err: why})
 }
 
@@ -241,6 +245,7 @@ func (e *Engine) outlet(category string, window int) *Outlet {
 	e.flushing.add(1)
 	e.outletsOpen.add(1)
 	o := &Outlet{engine: e, category: category, window: window, book: book, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
+	e.outlets[o] = struct{}{}
 	e.cfg.Barrier.Join(o)
 	return o
 }

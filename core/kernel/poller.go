@@ -270,12 +270,25 @@ func (e *Engine) acknowledge(bags []driver.Bag) (acked, rest []driver.Bag) {
 	}
 	for _, x := range entries {
 		if x.err != nil {
-			e.report.report(listenError(x.bag, "settle", x.err))
+			e.confirmed(x)
+			e.spared(x)
 			continue
 		}
 		acked = append(acked, *x.bag)
 	}
 	return acked, rest
+}
+
+// spared accounts for a message that could not be acknowledged, and so is handed to nobody.
+func (e *Engine) spared(x *entry) {
+	bag := *x.bag
+	bag.Category = e.category(&bag)
+	e.stray(&bag, swarm.OutcomeReleased)
+	if e.observers != nil {
+		seen := e.received(&bag)
+		e.observers.received(seen)
+		e.observers.settled(context.Background(), seen, swarm.Settlement{Outcome: swarm.OutcomeReleased, Err: x.err, At: time.Now()})
+	}
 }
 
 // plus adds durations that may be endless.

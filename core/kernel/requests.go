@@ -42,7 +42,7 @@ type requests struct {
 	limits  driver.Limits
 	retry   backoff.Policy
 	timeout time.Duration
-	watch   func(e swarm.Envelope, err error) // is told of each retry; nil: nobody is
+	watch   func(e swarm.Envelope, err error) // is told of each retry, and does not block; nil: nobody is
 
 	// eager sends a partial batch when no request is in flight. Otherwise it
 	// waits for the linger, or for an urgent entry.
@@ -245,6 +245,7 @@ func (r *requests) cut(w *worker) bool {
 	if r.limits.GroupBatches {
 		r.extend(w)
 	}
+	r.retried(w.batch)
 	if len(r.queue) == 0 {
 		r.hurry = false
 	}
@@ -259,6 +260,19 @@ func (r *requests) cut(w *worker) bool {
 	r.calls++
 	r.dispatch()
 	return true
+}
+
+// retried notes which entries were sent before.
+func (r *requests) retried(batch []*entry) {
+	for _, e := range batch {
+		if e.attempts < 2 || e.book == nil {
+			continue
+		}
+		e.book.retried()
+		if r.watch != nil {
+			r.watch(sent(e.bag, e.attempts-1), e.err)
+		}
+	}
 }
 
 // extend fills a batch with waiting entries of the groups it has.
@@ -317,7 +331,6 @@ func (r *requests) settle(w *worker, err error, slow bool) {
 	clear(w.settlements)
 	clear(w.seen)
 	var again []*entry
-	var retried []attempt
 	var delay time.Duration
 	outcomes := outcomesOf(w.carries, err)
 	r.mu.Lock()
@@ -331,12 +344,6 @@ func (r *requests) settle(w *worker, err error, slow bool) {
 					delay = next // one for all, or their jitter would add up
 				}
 				again = append(again, e)
-				if e.book != nil {
-					e.book.retried()
-				}
-				if r.watch != nil {
-					retried = append(retried, attempt{sent(e.bag, e.attempts), f.Err})
-				}
 				continue
 			}
 		}
@@ -351,9 +358,6 @@ func (r *requests) settle(w *worker, err error, slow bool) {
 	w.batch = w.batch[:0]
 	r.mu.Unlock()
 
-	for _, a := range retried {
-		r.watch(a.envelope, a.err)
-	}
 	// Told before the request counts as ended, so that what it sets free is there
 	// when the next batch is cut. From then on the entry is its owner's again.
 	for _, e := range w.told {
@@ -521,12 +525,6 @@ func (r *requests) abort(err error) {
 	for _, e := range rest {
 		r.done(e)
 	}
-}
-
-// attempt is one that has failed.
-type attempt struct {
-	envelope swarm.Envelope
-	err      error
 }
 
 // outcomes are the failures of a batch by position.

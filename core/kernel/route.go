@@ -56,7 +56,10 @@ func (e *Engine) lookup(category string) *Inlet {
 
 // route sends a delivery to the inlet of its category.
 func (e *Engine) route(d *Delivery) {
-	in := e.lookup(d.bag.Category)
+	in := d.inlet // it has counted what is held back behind its group
+	if in == nil {
+		in = e.lookup(d.bag.Category)
+	}
 	switch {
 	case d.bag.Err != nil && errors.Is(d.bag.Err, driver.ErrSkip):
 		d.end(swarm.OutcomeAcked, 0, nil)

@@ -197,7 +197,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, width, height int, name string, a, b int64, seconds uint8) {
 		if width > 1000 || height > 1000 {
-			t.Skip()
+			t.Skip("larger than any terminal: it takes long")
 		}
 		v := &View{Title: name, Width: width, Height: height, Color: a%2 == 0}
 		s := ledger.Snapshot{At: start}
