@@ -92,7 +92,7 @@ fuzz: ## each fuzz target for FUZZ=30s
 	  for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	    echo "$$p $$f" && go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ) $$p || exit 1; done; done) || exit 1; done
 
-$(CACHE)/bin/localstack: $(wildcard qtest/localstack/*.go qtest/localstack/cmd/localstack/*.go)
+$(CACHE)/bin/localstack: $(wildcard qtest/localstack/*.go qtest/localstack/*.txt qtest/localstack/cmd/localstack/*.go)
 	@mkdir -p $(dir $@)
 	go build -o $@ ./qtest/localstack/cmd/localstack
 

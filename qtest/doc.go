@@ -14,7 +14,8 @@
 //
 // Each [Case] is named after the clause of the contract that it checks. E1 to E8, L1
 // to L9 and C1 to C5 are the clauses of package swarm, seen through a kernel on the
-// broker. The clauses of the seam itself, which are stated by package driver, are
+// broker. [RunFunction] has the cases of B1 to B5, for the Lambda mode of a broker. The
+// clauses of the seam itself, which are stated by package driver, are
 //
 //   - D0 features: a driver is what it says it is.
 //   - D1 content: bodies are bytes. Whatever a transport does to carry them, Receive

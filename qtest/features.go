@@ -76,7 +76,8 @@ type Features struct {
 	// EmitOnly: the driver is a driver.Sender only; Queue.Drain is its far side.
 	EmitOnly bool
 
-	// ListenOnly: the driver is a driver.Receiver, or a driver.Runner, only; Queue.Inject is its far side.
+	// ListenOnly: the driver is a driver.Receiver, or a driver.Runner, only; Queue.Inject is
+	// its far side.
 	ListenOnly bool
 
 	// Ordered: messages of one Group are delivered in order, and none of a group

@@ -288,7 +288,7 @@ func (l *logs) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// notes makes an emit lane for notes, which is closed when the case ends. On an
+// lane makes an emit lane for notes, which is closed when the case ends. On an
 // ordered broker each note is of a group of its own.
 func (r *rig) lane(q emit.Emitter, opts ...emit.Option) (chan<- note, <-chan note) {
 	if r.Ordered {

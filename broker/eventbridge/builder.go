@@ -117,8 +117,8 @@ func (b *Builder[K]) WithLazy() *Builder[K] { b.opts.Lazy = true; return b }
 func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; return b }
 
 // Build connects a kernel to a bus, by its name ("default" is the one that each account
-// has) or its ARN. The empty name takes it from the environment: [EnvTarget]. It asks,
-// within NetworkTimeout, whether the bus exists, and fails with an error that names bus,
+// has) or its ARN. The empty name takes it from the environment: [EnvSource], [EnvTarget]. It
+// asks, within NetworkTimeout, whether the bus exists, and fails with an error that names bus,
 // region and cause. When it may not ask, that is a warning.
 //
 // A listener needs no name: what a function is invoked with is configured elsewhere. In a

@@ -1,6 +1,7 @@
 // Package eventbridge carries swarm's channels to an event bus of AWS EventBridge (the
-// classic one). It emits: what rules send on is received by package sqs (WithUnwrap), from
-// a queue that is a target.
+// classic one). It emits, and listens in a function of AWS Lambda that is the target of a
+// rule. A service receives what rules send on by package sqs (WithUnwrap), from a queue that
+// is a target.
 //
 //	q, err := eventbridge.Emitter().
 //		WithKernel(swarm.WithSource("shop")).

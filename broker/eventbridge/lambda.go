@@ -10,8 +10,8 @@ import (
 	"github.com/fogfish/swarm/core/driver"
 )
 
-// newFunction is the driver in a function that EventBridge invokes. One that only listens has no
-// sender.
+// newFunction is the driver in a function that EventBridge invokes. One that only listens has
+// no sender.
 func newFunction(sender driver.Sender) *lambdakit.WholeFunction {
 	return lambdakit.NewWhole(sender, receive)
 }

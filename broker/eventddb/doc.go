@@ -46,9 +46,8 @@
 //
 // # What it costs
 //
-// AWS bills each GetRecords of a service, none of a function. An idle
-// shard takes a request a second, see swarm.WithPollFrequency; a full one a request for up to
-// 1,000 records.
+// AWS bills each GetRecords of a service, none of a function. An idle shard takes a request a
+// second, see swarm.WithPollFrequency; a full one a request for up to 1,000 records.
 //
 // # Permissions
 //

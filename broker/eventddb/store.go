@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -176,14 +177,6 @@ func (f *file) change(edit func(leases) error) error {
 
 // sorted by their shards, so that instances do the same things in the same order.
 func sorted(list []Lease) []Lease {
-	slices.SortFunc(list, func(a, b Lease) int {
-		switch {
-		case a.Shard < b.Shard:
-			return -1
-		case a.Shard > b.Shard:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(list, func(a, b Lease) int { return strings.Compare(a.Shard, b.Shard) })
 	return list
 }

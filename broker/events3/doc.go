@@ -12,6 +12,9 @@
 // sqs.S3). One record is one message, and all three ways give it the same shape. The
 // message that S3 sends when notifications are configured is acknowledged unseen.
 //
+// [Listener] is for a function of AWS Lambda that S3 invokes, or EventBridge with events of
+// S3. The invocation fails as a whole.
+//
 // # Semantics
 //
 // S3 delivers at least once, in seconds and sometimes in more than a minute, and in no

@@ -131,7 +131,7 @@ func (b *Builder[K]) WithLazy() *Builder[K] { b.opts.Lazy = true; return b }
 func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; return b }
 
 // Build connects a kernel to a topic, by its ARN or its name. The empty name takes it from
-// the environment: [EnvTarget]. A name is looked for among all topics of the account and
+// the environment: [EnvSource], [EnvTarget]. A name is looked for among all topics of the account and
 // region, a request for each hundred of them: prefer the ARN. Build asks for the limits of
 // the topic, within NetworkTimeout, and fails with an error that names topic, region and
 // cause. When it may not ask, that is a warning: the defaults of SNS then hold.

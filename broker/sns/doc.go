@@ -1,5 +1,6 @@
-// Package sns carries swarm's channels to AWS SNS topics, standard and FIFO. It emits:
-// what a topic sends on is received by package sqs, from a queue that subscribes to it.
+// Package sns carries swarm's channels to AWS SNS topics, standard and FIFO. It emits, and
+// listens in a function of AWS Lambda that subscribes to a topic. A service receives what a
+// topic sends on by package sqs (WithUnwrap), from a queue that subscribes to it.
 //
 //	q, err := sns.Emitter().Build("arn:aws:sns:eu-west-1:123456789012:orders")
 //	enq, dlq := emit.Typed[Order](q)
@@ -34,8 +35,8 @@
 //
 // Bytes that SNS does not carry (invalid UTF-8, control characters) go as base64, with the
 // attribute Encoding. A queue gets the message as it is when its subscription delivers raw,
-// else in the envelope of SNS, which package sqs opens (WithUnwrap). The trace header of X-Ray, AWSTraceHeader, is an attribute
-// as any other.
+// else in the envelope of SNS, which package sqs opens (WithUnwrap). The trace header of
+// X-Ray, AWSTraceHeader, is an attribute as any other.
 //
 // # Limits
 //

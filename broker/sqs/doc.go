@@ -15,6 +15,10 @@
 // timeout) is extended while a message waits or is worked on, for 12 h at most. Retries
 // are the kernel's: the SDK's are off, except for looking up the queue.
 //
+// In a function of AWS Lambda a listener serves the batches of an event source mapping, which
+// receives, deletes and leases. The answer names the messages that failed: enable
+// ReportBatchItemFailures.
+//
 // A standard queue keeps no order, and delivers a message twice now and then. An answer
 // that got lost makes one duplicate there.
 //
@@ -66,5 +70,7 @@
 //	sqs:ChangeMessageVisibility                    to listen
 //
 // GetQueueAttributes may be missing: Build then warns and takes the defaults of SQS.
-// GetQueueUrl is not needed when Build is given a URL.
+// GetQueueUrl is not needed when Build is given a URL. In a function the event source mapping
+// needs sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes; GetQueueUrl and
+// ChangeMessageVisibility are for swarm.RetryAfter alone.
 package sqs

@@ -19,11 +19,9 @@ import (
 	"github.com/fogfish/swarm/core/driver"
 )
 
-const (
-	// maxLease is how long SQS leaves a message with one receiver, counted from the
-	// receive, however often the lease is extended.
-	maxLease = 12 * time.Hour
-)
+// maxLease is how long SQS leaves a message with one receiver, counted from the
+// receive, however often the lease is extended.
+const maxLease = 12 * time.Hour
 
 // queue is the driver: one queue, one client.
 type queue struct {

@@ -8,9 +8,9 @@ import (
 	"github.com/fogfish/swarm/broker/internal/awskit"
 )
 
-// classify marks what would fail again the same way, and names the queue. Errors are told apart by their
-// type: the service rewrites codes to older names. Everything else is worth another
-// attempt, also OverLimit and throttles of KMS, which the SDK does not repeat.
+// classify marks what would fail again the same way, and names the queue. Errors are told
+// apart by their type: the service rewrites codes to older names. Everything else is worth
+// another attempt, also OverLimit and throttles of KMS, which the SDK does not repeat.
 func (q *queue) classify(op string, err error) error {
 	return awskit.Classify(err, permanent, func(err error) error {
 		return fmt.Errorf("%s: %s: %w", q, op, err)

@@ -132,7 +132,8 @@ func (b *Builder[K]) WithLambda() *Builder[K] { b.mode = lambdakit.Lambda; retur
 
 // Build connects a kernel to an API by its address, with the stage, as clients know it or as
 // the console shows it: wss://abc.execute-api.eu-west-1.amazonaws.com/prod or https://…. The
-// empty address takes it from the environment: [EnvTarget]. It asks nothing of AWS.
+// empty address takes it from the environment: [EnvSource], [EnvTarget]. It asks nothing of
+// AWS.
 //
 // A listener needs no address: what a function is invoked with is configured elsewhere.
 // Outside of a function a listener or endpoint is an error: API Gateway calls functions.

@@ -44,7 +44,8 @@
 //
 // # Permissions
 //
-// The least that a policy has to allow, on arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/POST/@connections/*:
+// The least that a policy has to allow, on
+// arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/POST/@connections/*:
 //
 //	execute-api:ManageConnections   to send
 //

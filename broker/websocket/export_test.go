@@ -10,7 +10,7 @@ import (
 	"github.com/fogfish/swarm/core/kernel"
 )
 
-// Connect is the driver below a kernel, for the conformance suite.
+// ConnectDriver is the driver below a kernel, for the conformance suite.
 func ConnectDriver(address string, b *Builder[*kernel.Emitter]) (io.Closer, error) {
 	return b.api(address)
 }

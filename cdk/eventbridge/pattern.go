@@ -84,8 +84,9 @@ func among(seq *[]*string, more []string) *[]*string {
 
 // Has matches objects whose key has one of the values: strings, numbers and booleans, or
 // filters of EventBridge, such as map[string]any{"prefix": "a"}. Without values the key has
-// to be there. A null cannot be said, since the CDK for Go drops it. Keys are those of the JSON; a dot goes into an object, so
-// Has("address.city", "Oulu") matches {"address":{"city":"Oulu"}}.
+// to be there. A null cannot be said, since the CDK for Go drops it. Keys are those of the
+// JSON; a dot goes into an object, so Has("address.city", "Oulu") matches
+// {"address":{"city":"Oulu"}}.
 func Has(key string, values ...any) Expr {
 	return func(p *awsevents.EventPattern) {
 		if p.Detail == nil {

@@ -133,8 +133,7 @@ func (b *Broker) AddQueue(queueName string) awssqs.IQueue {
 	return b.Queue
 }
 
-// NewSink makes the function that consumes the queue of the broker. Name is that of the
-// function.
+// NewSink makes the function that consumes the queue of the broker.
 func (b *Broker) NewSink(props *SinkProps) *Sink {
 	q := b.queue()
 	if props == nil {

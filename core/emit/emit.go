@@ -74,7 +74,7 @@ func DedupBy[T any](key func(T) string) Option {
 	return func(o *options) { o.dedup = key }
 }
 
-// Context gives each value the context it belongs to: a trace that begun elsewhere goes on
+// Context gives each value the context it belongs to: a trace that began elsewhere goes on
 // in the message (see [swarm.Observer]). Its end does not matter. Default: none. It is for
 // channels, Enq has one.
 func Context[T any](of func(T) context.Context) Option {

@@ -16,7 +16,6 @@ import (
 type Outlet struct {
 	engine   *Engine
 	category string
-	window   int
 	book     *emitted
 	open     int64       // accepted and without an end; guarded by book.mu
 	replies  chan *Entry // capacity window: an answer never waits for the lane
@@ -79,9 +78,6 @@ type Entry struct {
 
 // Err is why the value failed; nil when the broker has accepted it.
 func (e *Entry) Err() error { return e.entry.err }
-
-// Attempts is how often the value was sent.
-func (e *Entry) Attempts() int { return e.entry.attempts }
 
 // Config of the kernel.
 func (o *Outlet) Config() swarm.Config { return o.engine.cfg }
@@ -244,7 +240,7 @@ func (e *Engine) outlet(category string, window int) *Outlet {
 	defer e.mu.Unlock()
 	e.flushing.add(1)
 	e.outletsOpen.add(1)
-	o := &Outlet{engine: e, category: category, window: window, book: book, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
+	o := &Outlet{engine: e, category: category, book: book, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
 	e.outlets[o] = struct{}{}
 	e.cfg.Barrier.Join(o)
 	return o

@@ -38,7 +38,7 @@ type entry struct {
 type requests struct {
 	load    func(w *worker, e *entry)                  // adds an entry to the request of w
 	call    func(ctx context.Context, w *worker) error // makes the request of w
-	live    context.Context                            // ends at the cut: see Kernel.drain
+	live    context.Context                            // ends at the cut: see Engine.drain
 	limits  driver.Limits
 	retry   backoff.Policy
 	timeout time.Duration

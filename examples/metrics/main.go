@@ -45,7 +45,7 @@ type Order struct {
 }
 
 func main() {
-	addr := flag.String("listen", "127.0.0.1:9464", "address of /metrics")
+	addr := flag.String("addr", "127.0.0.1:9464", "address of /metrics")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -22,6 +22,8 @@ var runs = []start{
 	{name: "quickstart", says: "the ledger adds up"},
 	{name: "quickstart", args: []string{"quickstart/text.txt"}, says: "the ledger adds up"},
 	{name: "quickstart", stdin: "a text\nof mine\n", says: "the ledger adds up"},
+	{name: "live", args: []string{"-addr", "127.0.0.1:0", "-for", "2s"}, says: "the ledger adds up"},
+	{name: "metrics", args: []string{"-addr", "127.0.0.1:0"}, says: "/metrics", waits: true},
 	{name: "chat", args: []string{"-addr", "127.0.0.1:0"}, says: "Ctrl-C ends it", waits: true},
 }
 

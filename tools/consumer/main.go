@@ -48,6 +48,7 @@ var commands = []struct{ module, pkg, arg, says string }{
 	{"qtest", "localstack/cmd/localstack", "-h", "folder of the installation"},
 	{"qtest/local", "cmd/swarm-local", "-h", "usage: swarm-local"},
 	{"broker/websocket/authorizer", "cmd/authorizer", "", "CONFIG_SWARM_WS_AUTHORIZER_"},
+	{"otel", "cmd/swarm-top", "-h", "usage: swarm-top"},
 }
 
 func main() {

@@ -100,6 +100,11 @@ func (r *release) run(chosen []string) error {
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if r.apidiff != "" {
+			os.RemoveAll(filepath.Dir(r.apidiff))
+		}
+	}()
 	if err := r.plan(modules, chosen); err != nil {
 		return err
 	}

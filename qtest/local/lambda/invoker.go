@@ -86,7 +86,7 @@ func (f Func) Invoke(ctx context.Context, payload []byte, opts ...InvokeOption) 
 	ctx = lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: req.id, TenantID: req.tenantID,
 		InvokedFunctionArn: functionARN("us-east-1", "000000000000", "func")})
 	//lint:ignore SA1029 the key that aws-lambda-go uses
-	ctx = context.WithValue(ctx, "x-amzn-trace-id", req.traceID) //nolint:staticcheck
+	ctx = context.WithValue(ctx, "x-amzn-trace-id", req.traceID)
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = &FunctionError{Type: typeName(cause), Message: fmt.Sprintf("%v\n%s", cause, debug.Stack())}
