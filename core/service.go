@@ -34,31 +34,40 @@ func Must[T any](value T, err error) T {
 // before the emitters that its consumers send to. A second signal ends the process
 // at once. It returns what went wrong, nil when nothing was lost.
 func Await(kernels ...Kernel) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	// From the first signal on, the next one gets its default action.
-	context.AfterFunc(ctx, stop)
-	return RunAll(ctx, kernels...)
+	return runAll(context.Background(), func() (context.Context, context.CancelFunc) {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+		// From the first signal on, the next one gets its default action.
+		context.AfterFunc(ctx, stop)
+		return ctx, stop
+	}, kernels)
 }
 
 // RunAll is [Await] for programs that handle signals themselves: it runs kernels
 // until ctx or one of them ends, and drains them in the order given.
 func RunAll(ctx context.Context, kernels ...Kernel) error {
+	until := func() (context.Context, context.CancelFunc) { return ctx, func() {} }
+	return runAll(context.WithoutCancel(ctx), until, kernels)
+}
+
+// runAll asks until when it runs once the kernels have started: to listen to signals takes a
+// quarter of a millisecond, which a function of AWS Lambda need not wait for.
+func runAll(live context.Context, until func() (context.Context, context.CancelFunc), kernels []Kernel) error {
 	for i, k := range kernels {
 		if k == nil {
 			return fmt.Errorf("swarm: kernel %d is nil", i)
 		}
 	}
-	// Each kernel has a context of its own, so that none stops before its turn.
-	live := context.WithoutCancel(ctx)
 	type end struct {
 		kernel int
 		err    error
 	}
 	ended := make(chan end, len(kernels))
+	// Their context does not end: none stops before its turn.
 	for i, k := range kernels {
 		go func() { ended <- end{i, k.Run(live)} }()
 	}
+	ctx, stop := until()
+	defer stop()
 	errs := make([]error, len(kernels))
 	running := len(kernels)
 	if running > 0 {

@@ -30,7 +30,7 @@ type Engine struct {
 	share    int           // messages of a category in the hands of consumers
 	flight   time.Duration // TimeToFlight of an invocation; 0: until its own deadline
 	pause    time.Duration // after an empty receive
-	prefix   string
+	prefix   func() string
 	sequence atomic.Uint64
 
 	report    *reporter
@@ -188,7 +188,7 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 	e = &Engine{
 		cfg:      cfg,
 		closer:   closer,
-		prefix:   newPrefix(),
+		prefix:   sync.OnceValue(newPrefix),
 		report:   newReporter(cfg.Logger, cfg.StdErr),
 		closing:  make(chan struct{}),
 		refusing: make(chan struct{}),
