@@ -205,7 +205,7 @@ func (l *lane[T]) giveUp(left int) (undelivered int) {
 			break
 		}
 		l.lost = append(l.lost, v)
-		l.out.Left(1)
+		l.out.Left()
 	}
 	for _, letter := range l.failed {
 		select {

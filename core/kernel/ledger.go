@@ -50,12 +50,12 @@ func (b *emitted) failed() {
 	b.mu.Unlock()
 }
 
-// left values were accepted into a buffer, and the end came first.
-func (b *emitted) left(open *int64, n int) {
+// left: a value was accepted into a buffer, and the end came first.
+func (b *emitted) left(open *int64) {
 	b.mu.Lock()
-	*open += int64(n)
-	b.c.Accepted += int64(n)
-	b.c.DeadLetters += int64(n)
+	*open++
+	b.c.Accepted++
+	b.c.DeadLetters++
 	b.mu.Unlock()
 }
 
@@ -171,12 +171,13 @@ func (b *calls) end(entries, failed int, err error) {
 	callEnded(&b.c, entries, failed, err)
 }
 
-// received notes what a call has brought.
-func (b *calls) received(n int) {
+// brought ends a call that has brought n messages, which nobody knew when it began.
+func (b *calls) brought(n int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.c.Entries += int64(n)
 	b.c.Succeeded += int64(n)
+	callEnded(&b.c, 0, 0, err)
 }
 
 func callBegun(c *swarm.RequestStats, entries int) {

@@ -196,13 +196,10 @@ func (o *Outlet) conclude(e *Entry, err error) {
 	}
 }
 
-// Left notes values that the channel has buffered and that are given up.
-func (o *Outlet) Left(n int) {
-	o.book.left(&o.open, n)
-	if o.engine.observers == nil {
-		return
-	}
-	for range n {
+// Left notes a value that the channel has buffered and that is given up.
+func (o *Outlet) Left() {
+	o.book.left(&o.open)
+	if o.engine.observers != nil {
 		e := swarm.Envelope{Category: o.category}
 		o.engine.observers.accepted(context.Background(), e)
 		o.engine.observers.concluded(e, swarm.ErrUndelivered)

@@ -176,9 +176,8 @@ func (p *poller) poll(ctx context.Context) error {
 			bags, err = e.receive(ctx, n)
 			return err
 		})
-		e.receives.end(0, 0, err)
+		e.receives.brought(len(bags), err)
 		if len(bags) > 0 {
-			e.receives.received(len(bags))
 			p.accept(bags)
 		}
 		e.gate.reserved.Add(-int64(n))

@@ -7,7 +7,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -19,6 +18,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/fogfish/swarm/tools/internal/workspace"
 )
 
 func main() {
@@ -39,7 +40,7 @@ func main() {
 }
 
 func run(root, only string, count int) (missed int, err error) {
-	modules, err := modulesOf(root)
+	modules, err := workspace.Folders(root)
 	if err != nil {
 		return 0, err
 	}
@@ -72,25 +73,6 @@ func run(root, only string, count int) (missed int, err error) {
 		return missed, nil // a part is not worth a page
 	}
 	return missed, os.WriteFile(filepath.Join(root, "docs", "benchmarks.md"), page(command, rows), 0o644)
-}
-
-// modulesOf lists the modules of go.work.
-func modulesOf(root string) ([]string, error) {
-	cmd := exec.Command("go", "work", "edit", "-json")
-	cmd.Dir = root
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, err
-	}
-	var work struct{ Use []struct{ DiskPath string } }
-	if err := json.Unmarshal(out, &work); err != nil {
-		return nil, err
-	}
-	var dirs []string
-	for _, u := range work.Use {
-		dirs = append(dirs, u.DiskPath)
-	}
-	return dirs, nil
 }
 
 // row is one budget of one benchmark.

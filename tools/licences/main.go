@@ -24,6 +24,8 @@ import (
 
 	"github.com/google/licensecheck"
 	"golang.org/x/mod/modfile"
+
+	"github.com/fogfish/swarm/tools/internal/workspace"
 )
 
 // allowed are the licences that ask for no more than their text, and MPL-2.0, which asks for
@@ -50,10 +52,11 @@ func main() {
 }
 
 func run(root string, out io.Writer) error {
-	folders, err := workspace(root)
+	folders, err := workspace.Folders(root)
 	if err != nil {
 		return err
 	}
+	folders = append([]string{"./tools"}, folders...)
 	text, err := os.ReadFile(filepath.Join(root, page))
 	if err != nil {
 		return err
@@ -67,26 +70,6 @@ func run(root string, out io.Writer) error {
 		fmt.Printf("licences: %d modules of others, all documented and allowed\n", len(c.licences))
 	}
 	return errors.Join(c.errs...)
-}
-
-// workspace is the folders of the modules, and of the tools.
-func workspace(root string) ([]string, error) {
-	cmd := exec.Command("go", "work", "edit", "-json")
-	cmd.Dir = root
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GOWORK=") })
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, err
-	}
-	var work struct{ Use []struct{ DiskPath string } }
-	if err := json.Unmarshal(out, &work); err != nil {
-		return nil, err
-	}
-	folders := []string{"./tools"}
-	for _, use := range work.Use {
-		folders = append(folders, use.DiskPath)
-	}
-	return folders, nil
 }
 
 // line of the page is for the modules that it names; one that ends in /... is for all below.

@@ -31,6 +31,8 @@ import (
 
 	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/semver"
+
+	"github.com/fogfish/swarm/tools/internal/workspace"
 )
 
 func main() {
@@ -148,17 +150,13 @@ func pathOf(path, version string) string {
 
 // modules of the workspace, in the order of their dependencies.
 func (r *release) modules() ([]*module, error) {
-	raw, err := os.ReadFile(filepath.Join(r.root, "go.work"))
-	if err != nil {
-		return nil, err
-	}
-	work, err := modfile.ParseWork("go.work", raw, nil)
+	folders, err := workspace.Folders(r.root)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]*module{}
-	for _, use := range work.Use {
-		dir := filepath.ToSlash(filepath.Clean(use.Path))
+	for _, folder := range folders {
+		dir := filepath.ToSlash(filepath.Clean(folder))
 		file, err := r.file(dir)
 		if err != nil {
 			return nil, err
