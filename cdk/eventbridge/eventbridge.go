@@ -69,15 +69,11 @@ func NewBroker(scope constructs.Construct, id *string, props *BrokerProps) *Brok
 }
 
 func (b *Broker) vacant() {
-	if b.Bus != nil {
-		construct.Fail(b.Construct, "Broker.Bus", "there is a bus already: each has a broker of its own")
-	}
+	construct.Vacant(b.Construct, "Bus", b.Bus != nil)
 }
 
 func (b *Broker) bus() awsevents.IEventBus {
-	if b.Bus == nil {
-		construct.Fail(b.Construct, "Broker.Bus", "there is no bus: call NewEventBus or AddEventBus first")
-	}
+	construct.Need(b.Construct, "Bus", b.Bus != nil, "NewEventBus or AddEventBus")
 	return b.Bus
 }
 

@@ -66,15 +66,11 @@ func NewBroker(scope constructs.Construct, id *string, props *BrokerProps) *Brok
 }
 
 func (b *Broker) vacant() {
-	if b.Table != nil {
-		construct.Fail(b.Construct, "Broker.Table", "there is a table already: each has a broker of its own")
-	}
+	construct.Vacant(b.Construct, "Table", b.Table != nil)
 }
 
 func (b *Broker) table() awsdynamodb.ITableV2 {
-	if b.Table == nil {
-		construct.Fail(b.Construct, "Broker.Table", "there is no table: call NewTable or AddTable first")
-	}
+	construct.Need(b.Construct, "Table", b.Table != nil, "NewTable or AddTable")
 	return b.Table
 }
 

@@ -65,15 +65,11 @@ func NewBroker(scope constructs.Construct, id *string, props *BrokerProps) *Brok
 }
 
 func (b *Broker) vacant() {
-	if b.Bucket != nil {
-		construct.Fail(b.Construct, "Broker.Bucket", "there is a bucket already: each has a broker of its own")
-	}
+	construct.Vacant(b.Construct, "Bucket", b.Bucket != nil)
 }
 
 func (b *Broker) bucket() awss3.IBucket {
-	if b.Bucket == nil {
-		construct.Fail(b.Construct, "Broker.Bucket", "there is no bucket: call NewBucket or AddBucket first")
-	}
+	construct.Need(b.Construct, "Bucket", b.Bucket != nil, "NewBucket or AddBucket")
 	return b.Bucket
 }
 

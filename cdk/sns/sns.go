@@ -25,9 +25,7 @@ package sns
 
 import (
 	"maps"
-	"strings"
 
-	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssns"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awssnssubscriptions"
@@ -66,15 +64,11 @@ func NewBroker(scope constructs.Construct, id *string, props *BrokerProps) *Brok
 }
 
 func (b *Broker) vacant() {
-	if b.Topic != nil {
-		construct.Fail(b.Construct, "Broker.Topic", "there is a topic already: each has a broker of its own")
-	}
+	construct.Vacant(b.Construct, "Topic", b.Topic != nil)
 }
 
 func (b *Broker) topic() awssns.ITopic {
-	if b.Topic == nil {
-		construct.Fail(b.Construct, "Broker.Topic", "there is no topic: call NewTopic or AddTopic first")
-	}
+	construct.Need(b.Construct, "Topic", b.Topic != nil, "NewTopic or AddTopic")
 	return b.Topic
 }
 
@@ -95,13 +89,7 @@ func (b *Broker) NewTopic(props *awssns.TopicProps) awssns.ITopic {
 // AddTopic takes a topic that exists: by its ARN, or by its name in this account and region.
 func (b *Broker) AddTopic(topicName string) awssns.ITopic {
 	b.vacant()
-	arn := topicName
-	switch {
-	case topicName == "":
-		construct.Fail(b.Construct, "AddTopic", "the name is missing")
-	case !strings.HasPrefix(arn, "arn:"):
-		arn = *awscdk.Stack_Of(b.Construct).FormatArn(&awscdk.ArnComponents{Service: jsii.String("sns"), Resource: jsii.String(topicName)})
-	}
+	arn := construct.ARN(b.Construct, "AddTopic", "sns", topicName)
 	b.Topic = construct.Try(b.Construct, "AddTopic", func() awssns.ITopic {
 		return awssns.Topic_FromTopicAttributes(b.Construct, jsii.String("Topic"), &awssns.TopicAttributes{TopicArn: &arn})
 	})

@@ -65,15 +65,11 @@ func NewBroker(scope constructs.Construct, id *string, props *BrokerProps) *Brok
 }
 
 func (b *Broker) vacant() {
-	if b.Queue != nil {
-		construct.Fail(b.Construct, "Broker.Queue", "there is a queue already: each has a broker of its own")
-	}
+	construct.Vacant(b.Construct, "Queue", b.Queue != nil)
 }
 
 func (b *Broker) queue() awssqs.IQueue {
-	if b.Queue == nil {
-		construct.Fail(b.Construct, "Broker.Queue", "there is no queue: call NewQueue or AddQueue first")
-	}
+	construct.Need(b.Construct, "Queue", b.Queue != nil, "NewQueue or AddQueue")
 	return b.Queue
 }
 
@@ -117,13 +113,7 @@ func (b *Broker) NewQueue(props *awssqs.QueueProps) awssqs.IQueue {
 // visibility timeout must be 6 times the timeout of the function.
 func (b *Broker) AddQueue(queueName string) awssqs.IQueue {
 	b.vacant()
-	arn := queueName
-	switch {
-	case queueName == "":
-		construct.Fail(b.Construct, "AddQueue", "the name is missing")
-	case !strings.HasPrefix(arn, "arn:"):
-		arn = *awscdk.Stack_Of(b.Construct).FormatArn(&awscdk.ArnComponents{Service: jsii.String("sqs"), Resource: jsii.String(queueName)})
-	}
+	arn := construct.ARN(b.Construct, "AddQueue", "sqs", queueName)
 	b.Queue = construct.Try(b.Construct, "AddQueue", func() awssqs.IQueue {
 		return awssqs.Queue_FromQueueAttributes(b.Construct, jsii.String("Queue"), &awssqs.QueueAttributes{
 			QueueArn: &arn,

@@ -94,9 +94,7 @@ func NewBroker(scope constructs.Construct, id *string, props *BrokerProps) *Brok
 }
 
 func (b *Broker) stage() awsapigatewayv2.WebSocketStage {
-	if b.Gateway == nil || b.Stage == nil {
-		construct.Fail(b.Construct, "Broker.Gateway", "there is no gateway: call NewGateway first")
-	}
+	construct.Need(b.Construct, "Gateway", b.Gateway != nil && b.Stage != nil, "NewGateway")
 	return b.Stage
 }
 
@@ -126,9 +124,7 @@ type WebSocketApiProps struct {
 // NewGateway makes the API and its stage. What should authorize its clients has to be there
 // before.
 func (b *Broker) NewGateway(props *WebSocketApiProps) awsapigatewayv2.WebSocketApi {
-	if b.Gateway != nil {
-		construct.Fail(b.Construct, "Broker.Gateway", "there is a gateway already: each has a broker of its own")
-	}
+	construct.Vacant(b.Construct, "Gateway", b.Gateway != nil)
 	p := WebSocketApiProps{}
 	if props != nil {
 		p = *props
