@@ -19,7 +19,7 @@ import (
 type Observer struct {
 	// Accepted: a value was accepted. Ctx is of the caller of Enq, or what emit.Context
 	// makes of the value. The attributes it returns travel with the message, where its
-	// broker has room for them.
+	// broker has room for them; the map is not to be changed any more.
 	Accepted func(ctx context.Context, e Envelope) map[string]string
 
 	// Retried: an attempt to send has failed, and another one has begun.

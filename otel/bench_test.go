@@ -3,6 +3,7 @@ package otel_test
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"testing"
 	"time"
 
@@ -48,11 +49,15 @@ func BenchmarkBudgetTelemetry(b *testing.B) {
 		},
 		"by-hand": func() time.Duration { return byHand(tracer, meter) },
 	}
-	took := map[string]float64{}
+	took, allocs := map[string]float64{}, map[string]float64{}
 	for range 7 {
 		for name, f := range ways {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			us := float64(f().Nanoseconds()) / 1000
-			if before, ok := took[name]; !ok || us < before {
+			runtime.ReadMemStats(&after)
+			allocs[name] = float64(after.Mallocs-before.Mallocs) / messages
+			if least, ok := took[name]; !ok || us < least {
 				took[name] = us
 			}
 		}
@@ -65,12 +70,18 @@ func BenchmarkBudgetTelemetry(b *testing.B) {
 	b.ReportMetric(took["by-hand"], "µs/msg-by-hand")
 	b.ReportMetric(took["sampled"]-took["without"]-took["by-hand"], "µs/msg-beyond-hand")
 	b.ReportMetric(3, "max-µs/msg-beyond-hand")
+	b.ReportMetric(allocs["by-hand"], "allocs/msg-by-hand")
+	b.ReportMetric(allocs["sampled"]-allocs["without"]-allocs["by-hand"], "allocs/msg-beyond-hand")
+	b.ReportMetric(1, "max-allocs/msg-beyond-hand")
 }
+
+// messages of a measurement.
+const messages = 20_000
 
 // byHand makes the spans and measurements of a message by the API, ten messages in a
 // request, and nothing else.
 func byHand(tracers trace.TracerProvider, meters metric.MeterProvider) time.Duration {
-	const n, batch = 20_000, 10
+	const batch = 10
 	tracer, meter := tracers.Tracer("by hand"), meters.Meter("by hand")
 	counter, _ := meter.Int64Counter("by.hand.messages")
 	seconds, _ := meter.Float64Histogram("by.hand.duration")
@@ -83,28 +94,28 @@ func byHand(tracers trace.TracerProvider, meters metric.MeterProvider) time.Dura
 		otel.XRay{}.Inject(ctx, c)
 		return c
 	}
-	request := func(kind trace.SpanKind, messages []propagation.MapCarrier) {
+	request := func(kind trace.SpanKind, sent []propagation.MapCarrier) {
 		_, span := tracer.Start(context.Background(), "request", trace.WithSpanKind(kind), attrs)
-		span.SetAttributes(attribute.Int("count", len(messages)))
-		for _, c := range messages {
+		span.SetAttributes(attribute.Int("count", len(sent)))
+		for _, c := range sent {
 			span.AddLink(trace.LinkFromContext(propagation.TraceContext{}.Extract(context.Background(), c)))
 		}
 		span.End()
 		seconds.Record(context.Background(), 0.001, measured)
 	}
 	began := time.Now()
-	for i := 0; i < n; i += batch {
-		messages := make([]propagation.MapCarrier, batch)
-		for i := range messages {
+	for i := 0; i < messages; i += batch {
+		sent := make([]propagation.MapCarrier, batch)
+		for i := range sent {
 			ctx, span := tracer.Start(context.Background(), "create", trace.WithSpanKind(trace.SpanKindProducer), attrs)
 			span.SetAttributes(attribute.String("id", "0123456789"), attribute.Int("size", 10))
-			messages[i] = both(ctx)
+			sent[i] = both(ctx)
 			span.End()
 			counter.Add(context.Background(), 1, measured)
 		}
-		request(trace.SpanKindClient, messages)
-		request(trace.SpanKindClient, messages)
-		for _, c := range messages {
+		request(trace.SpanKindClient, sent)
+		request(trace.SpanKindClient, sent)
+		for _, c := range sent {
 			ctx := propagation.TraceContext{}.Extract(context.Background(), c)
 			of := trace.SpanContextFromContext(ctx)
 			ctx, span := tracer.Start(ctx, "process", trace.WithSpanKind(trace.SpanKindConsumer), attrs)
@@ -118,12 +129,11 @@ func byHand(tracers trace.TracerProvider, meters metric.MeterProvider) time.Dura
 		}
 		request(trace.SpanKindClient, nil)
 	}
-	return time.Since(began) / n
+	return time.Since(began) / messages
 }
 
 // way is the time of a message from a channel to a channel.
 func way(b *testing.B, opts ...swarm.Option) time.Duration {
-	const n = 20_000
 	q, err := embedded.Endpoint().WithKernel(append(opts, swarm.WithEmitWindow(100), swarm.WithLogger(slog.New(slog.DiscardHandler)))...).Build("orders")
 	if err != nil {
 		b.Fatal(err)
@@ -133,14 +143,14 @@ func way(b *testing.B, opts ...swarm.Option) time.Duration {
 	go q.Run(context.Background())
 	began := time.Now()
 	go func() {
-		for range n {
+		for range messages {
 			enq <- Order{"A"}
 		}
 	}()
-	for range n {
+	for range messages {
 		ack <- <-deq
 	}
-	took := time.Since(began) / n
+	took := time.Since(began) / messages
 	close(enq)
 	if err := q.Close(); err != nil {
 		b.Fatal(err)

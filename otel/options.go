@@ -85,9 +85,9 @@ func (p either) Inject(ctx context.Context, carrier propagation.TextMapCarrier) 
 }
 
 func (p either) Extract(ctx context.Context, carrier propagation.TextMapCarrier) context.Context {
-	sc := trace.SpanContextFromContext(p.TraceContext.Extract(context.Background(), carrier))
-	if sc.IsValid() {
-		return trace.ContextWithRemoteSpanContext(ctx, sc)
+	next := p.TraceContext.Extract(ctx, carrier)
+	if trace.SpanContextFromContext(next).Equal(trace.SpanContextFromContext(ctx)) {
+		return XRay{}.Extract(ctx, carrier) // there was none, or it says nothing new
 	}
-	return XRay{}.Extract(ctx, carrier)
+	return next
 }

@@ -49,27 +49,43 @@ type telemetry struct {
 	calls map[swarm.Operation]operation
 	codes codeBook
 
-	duration messagingconv.ClientOperationDuration
-	sent     messagingconv.ClientSentMessages
-	consumed messagingconv.ClientConsumedMessages
-	process  messagingconv.ProcessDuration
-	age      metric.Float64Histogram
+	sent, consumed         metric.Int64Counter
+	duration, process, age metric.Float64Histogram
 }
 
 // kind is what is told of each message of a category, made once. Categories are those of
 // channels: there are few.
 type kind struct {
-	create, process, send   string // names of spans
-	creates, processes      []trace.SpanStartOption
-	sent, consumed, handled attribute.Set
-	age                     metric.MeasurementOption
+	create, process, send        string // names of spans
+	creates, processes           []trace.SpanStartOption
+	sent, consumed, handled, age measured
 }
 
 // operation is what is told of each call of the broker.
 type operation struct {
 	name    string // of spans of several messages
 	options []trace.SpanStartOption
-	set     attribute.Set
+	calls   measured
+}
+
+// measured are the attributes of a measurement as instruments take them, made once: options
+// that are made for each call are an allocation each.
+type measured struct {
+	set    attribute.Set
+	add    []metric.AddOption
+	record []metric.RecordOption
+}
+
+func measuredBy(attrs ...attribute.KeyValue) measured {
+	m := measured{set: attribute.NewSet(attrs...)}
+	option := metric.WithAttributeSet(m.set)
+	m.add, m.record = []metric.AddOption{option}, []metric.RecordOption{option}
+	return m
+}
+
+// with is the attributes and one more.
+func (m measured) with(more attribute.KeyValue) measured {
+	return measuredBy(append(m.set.ToSlice(), more)...)
 }
 
 func newTelemetry(c config) *telemetry {
@@ -80,24 +96,25 @@ func newTelemetry(c config) *telemetry {
 		t.calls[op] = operation{
 			name:    spanName(string(op), c.destination),
 			options: []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...)},
-			set:     attribute.NewSet(attrs...),
+			calls:   measuredBy(attrs...),
 		}
 	}
 	t.tracer = c.tracers.Tracer(scope, trace.WithSchemaURL(semconv.SchemaURL))
 	meter := c.meters.Meter(scope, metric.WithSchemaURL(semconv.SchemaURL))
 	// The buckets that the conventions ask for.
 	seconds := metric.WithExplicitBucketBoundaries(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-	var errs [5]error
-	t.duration, errs[0] = messagingconv.NewClientOperationDuration(meter, seconds)
-	t.sent, errs[1] = messagingconv.NewClientSentMessages(meter)
-	t.consumed, errs[2] = messagingconv.NewClientConsumedMessages(meter)
-	t.process, errs[3] = messagingconv.NewProcessDuration(meter, seconds)
-	t.age, errs[4] = meter.Float64Histogram("swarm.listen.age", metric.WithUnit("s"),
+	duration, err1 := messagingconv.NewClientOperationDuration(meter, seconds)
+	sent, err2 := messagingconv.NewClientSentMessages(meter)
+	consumed, err3 := messagingconv.NewClientConsumedMessages(meter)
+	process, err4 := messagingconv.NewProcessDuration(meter, seconds)
+	age, err5 := meter.Float64Histogram("swarm.listen.age", metric.WithUnit("s"),
 		metric.WithDescription("Age of messages when they are received, since the broker took them."),
 		metric.WithExplicitBucketBoundaries(0.01, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400))
-	if err := errors.Join(errs[:]...); err != nil {
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		otel.Handle(err) // what is left works
 	}
+	t.sent, t.consumed = sent.Inst(), consumed.Inst()
+	t.duration, t.process, t.age = duration.Inst(), process.Inst(), age
 	return t
 }
 
@@ -130,10 +147,10 @@ func (t *telemetry) kind(name string) *kind {
 		send:      spanName("send", at),
 		creates:   options(trace.SpanKindProducer, "create", semconv.MessagingOperationTypeCreate),
 		processes: options(trace.SpanKindConsumer, "process", semconv.MessagingOperationTypeProcess),
-		sent:      attribute.NewSet(t.with(of, semconv.MessagingOperationName("send"))...),
-		consumed:  attribute.NewSet(t.with(of, semconv.MessagingOperationName("receive"))...),
-		handled:   attribute.NewSet(t.with(of, semconv.MessagingOperationName("process"))...),
-		age:       metric.WithAttributeSet(attribute.NewSet(t.with(of)...)),
+		sent:      measuredBy(t.with(of, semconv.MessagingOperationName("send"))...),
+		consumed:  measuredBy(t.with(of, semconv.MessagingOperationName("receive"))...),
+		handled:   measuredBy(t.with(of, semconv.MessagingOperationName("process"))...),
+		age:       measuredBy(t.with(of)...),
 	}
 	after := maps.Clone(before)
 	after[name] = k
@@ -180,21 +197,25 @@ func (t *telemetry) link(span trace.Span, messages []swarm.Envelope) {
 
 func (t *telemetry) received(e swarm.Envelope) {
 	k := t.kind(e.Category)
-	t.consumed.AddSet(context.Background(), 1, k.consumed)
+	t.consumed.Add(context.Background(), 1, k.consumed.add...)
 	if !e.SentAt.IsZero() {
-		t.age.Record(context.Background(), max(0, time.Since(e.SentAt).Seconds()), k.age)
+		t.age.Record(context.Background(), max(0, time.Since(e.SentAt).Seconds()), k.age.record...)
 	}
 }
 
 // handed begins the span of a consumer.
 func (t *telemetry) handed(ctx context.Context, e swarm.Envelope) context.Context {
 	k := t.kind(e.Category)
-	of := t.origin(context.WithoutCancel(ctx), e) // baggage comes with it
-	origin := trace.SpanContextFromContext(t.origin(context.Background(), e))
-	switch ambient := trace.SpanFromContext(ctx); {
-	case ambient.SpanContext().IsValid():
-		of = trace.ContextWithSpan(of, ambient)
-	case !origin.IsValid():
+	of := t.origin(ctx, e) // baggage comes with it
+	origin := trace.SpanContextFromContext(of)
+	if ambient := trace.SpanFromContext(ctx); ambient.SpanContext().IsValid() {
+		// What has no context leaves the ambient one.
+		if origin.Equal(ambient.SpanContext()) {
+			origin = trace.SpanContext{}
+		} else {
+			of = trace.ContextWithSpan(of, ambient)
+		}
+	} else if !origin.IsValid() {
 		of = invocation(of)
 	}
 	of, span := t.tracer.Start(of, k.process, k.processes...)
@@ -221,15 +242,17 @@ func (t *telemetry) settled(ctx context.Context, e swarm.Envelope, s swarm.Settl
 	if !ok {
 		return // no consumer had it
 	}
-	defer span.End(trace.WithTimestamp(s.At))
-	span.SetAttributes(attribute.String("swarm.outcome", s.Outcome.String()))
-	set := t.kind(e.Category).handled
+	handled := t.kind(e.Category).handled
 	if s.Outcome != swarm.OutcomeAcked {
 		why := kindOf(s.Err)
 		t.fail(span, s.Err, why)
-		set = with(set, why)
+		handled = handled.with(why)
 	}
-	t.process.RecordSet(ctx, s.Took.Seconds(), set)
+	t.process.Record(ctx, s.Took.Seconds(), handled.record...)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("swarm.outcome", s.Outcome.String()))
+		span.End(trace.WithTimestamp(s.At))
+	}
 }
 
 // request: spans of sends, and of receives that bring something; measured are all.
@@ -305,13 +328,13 @@ var types = map[swarm.Operation]attribute.KeyValue{
 }
 
 func (t *telemetry) measure(ctx context.Context, r swarm.Request, took time.Duration, a swarm.Answer) {
-	set := t.calls[r.Operation].set
+	calls := t.calls[r.Operation].calls
 	var why attribute.KeyValue
 	if a.Err != nil {
 		why = t.codes.of(a.Err)
-		set = with(set, why)
+		calls = calls.with(why)
 	}
-	t.duration.RecordSet(ctx, took.Seconds(), set)
+	t.duration.Record(ctx, took.Seconds(), calls.record...)
 	if r.Operation != swarm.OpSend {
 		return
 	}
@@ -323,17 +346,12 @@ func (t *telemetry) measure(ctx context.Context, r swarm.Request, took time.Dura
 				failed, bad = failed[1:], bad+1
 			}
 		}
-		set := t.kind(category).sent
+		sent := t.kind(category).sent
 		if good := int64(to-from) - bad; good > 0 {
-			t.sent.AddSet(ctx, good, set)
+			t.sent.Add(ctx, good, sent.add...)
 		}
 		if bad > 0 {
-			t.sent.AddSet(ctx, bad, with(set, why))
+			t.sent.Add(ctx, bad, sent.with(why).add...)
 		}
 	}
-}
-
-// with is a set and one attribute more.
-func with(set attribute.Set, more attribute.KeyValue) attribute.Set {
-	return attribute.NewSet(append(set.ToSlice(), more)...)
 }

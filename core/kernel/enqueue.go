@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -89,19 +88,41 @@ func (e *Engine) carry(ctx context.Context, x *entry) {
 	}
 	if e.observers != nil {
 		observed = e.observers.accepted(ctx, sent(x.bag, 0))
+		if e.limits.Attrs != nil {
+			observed = only(e.limits.Attrs, observed)
+		}
 	}
 	if len(broker)+len(observed) == 0 {
 		return
 	}
-	attrs := make(map[string]string, len(broker)+len(observed)+len(x.bag.Attrs))
-	maps.Copy(attrs, broker)
-	for name, value := range observed {
-		if e.limits.Attrs == nil || slices.Contains(e.limits.Attrs, name) {
-			attrs[name] = value
+	attrs := merge(merge(broker, observed), x.bag.Attrs)
+	x.bare, x.bag.Attrs, x.carried = x.bag.Attrs, attrs, true
+}
+
+// merge is the union of attributes, where those of b win. It changes neither: a hook may
+// answer the same map again and again.
+func merge(a, b map[string]string) map[string]string {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	}
+	out := make(map[string]string, len(a)+len(b))
+	maps.Copy(out, a)
+	maps.Copy(out, b)
+	return out
+}
+
+// only is the attributes of these names.
+func only(names []string, attrs map[string]string) map[string]string {
+	out := make(map[string]string, len(names))
+	for _, name := range names {
+		if value, ok := attrs[name]; ok {
+			out[name] = value
 		}
 	}
-	maps.Copy(attrs, x.bag.Attrs)
-	x.bare, x.bag.Attrs, x.carried = x.bag.Attrs, attrs, true
+	return out
 }
 
 // newBag makes a bag for a synchronous caller.

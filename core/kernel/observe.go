@@ -212,12 +212,7 @@ func (o *observers) accepted(ctx context.Context, e swarm.Envelope) (attrs map[s
 	for i := range o.list {
 		if hook := o.list[i].Accepted; hook != nil {
 			o.guard(func() {
-				for name, value := range hook(ctx, e) {
-					if attrs == nil {
-						attrs = map[string]string{}
-					}
-					attrs[name] = value
-				}
+				attrs = merge(attrs, hook(ctx, e))
 			})
 		}
 	}
@@ -308,8 +303,8 @@ type trace struct {
 	mu    sync.Mutex
 	state traceState
 	began time.Time
-	ctx   context.Context   // as observers made it; nil: no consumer has had it
-	late  *swarm.Settlement // how it has ended while Handed was called
+	ctx   values           // as observers made it; zero: no consumer has had it
+	late  swarm.Settlement // how it has ended while Handed was called
 }
 
 type traceState uint8
@@ -346,8 +341,8 @@ func (d *Delivery) begin(wait bool) {
 	t.ctx, t.state = ctx, begun
 	late := t.late
 	t.mu.Unlock()
-	if late != nil {
-		d.batch.engine.observers.settled(ctx, t.envelope, *late)
+	if late.Outcome != 0 {
+		d.batch.engine.observers.settled(&t.ctx, t.envelope, late)
 	}
 }
 
@@ -355,7 +350,10 @@ func (d *Delivery) begin(wait bool) {
 func (t *trace) values() context.Context {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.ctx
+	if t.state != begun {
+		return nil
+	}
+	return &t.ctx
 }
 
 // conclude tells observers how a delivery has ended, unless they are just being told that a
@@ -364,17 +362,17 @@ func (d *Delivery) conclude(outcome swarm.Outcome, err error) {
 	t := d.trace
 	s := swarm.Settlement{Outcome: outcome, Err: err, At: time.Now()}
 	t.mu.Lock()
-	ctx := t.ctx
+	if t.state != waiting {
+		s.Took = s.At.Sub(t.began)
+	}
+	var ctx context.Context = &t.ctx
 	switch t.state {
 	case waiting:
 		t.state, ctx = ended, context.Background()
 	case beginning:
-		s.Took = s.At.Sub(t.began)
-		t.late = &s
+		t.late = s
 		t.mu.Unlock()
 		return
-	default:
-		s.Took = s.At.Sub(t.began)
 	}
 	t.mu.Unlock()
 	d.batch.engine.observers.settled(ctx, t.envelope, s)

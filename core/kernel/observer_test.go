@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,6 +138,36 @@ func TestAttributesOfObserversTravel(t *testing.T) {
 	}
 }
 
+// Two hooks may answer the same maps for each value: the kernel writes to neither.
+func TestAttributesOfObserversAreNotChanged(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		r.limits.Attrs = []string{"a", "b"}
+		a, b := map[string]string{"a": "1", "other": "1"}, map[string]string{"b": "2"}
+		always := func(attrs map[string]string) swarm.Option {
+			return swarm.WithObserver(swarm.Observer{Accepted: func(context.Context, swarm.Envelope) map[string]string { return attrs }})
+		}
+		q := endpoint(t, r, always(a), always(b), swarm.WithEmitWindow(10))
+		var senders sync.WaitGroup
+		for i := range 10 {
+			enq, _ := emit.Typed[Note](q)
+			senders.Go(func() {
+				defer close(enq)
+				enq <- Note{i}
+			})
+		}
+		senders.Wait()
+		if err := q.Close(); err != nil || len(a) != 2 || len(b) != 1 {
+			t.Error(err, a, b)
+		}
+		for _, bag := range r.sent {
+			if !maps.Equal(bag.Attrs, map[string]string{"a": "1", "b": "2"}) {
+				t.Error(bag.Attrs)
+			}
+		}
+	})
+}
+
 // A function of the user that panics, or answers nothing, counts as none.
 func TestContextOfAValueMayPanic(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -219,35 +250,43 @@ func TestAPanicOfAnObserverIsReportedOnce(t *testing.T) {
 func TestRequestsAreObserved(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig()
+		r.limits.Requests = 1
+		hold, first := make(chan struct{}), true // while the first request is out, two values gather
 		r.send = func(ctx context.Context, bags []driver.Bag) error {
-			if ctx.Value(mark{"send"}) != 2 {
+			if ctx.Value(mark{"send"}) != len(bags) {
 				t.Errorf("context has %v", ctx.Value(mark{"send"}))
+			}
+			if first {
+				first = false
+				<-hold
+				return nil
 			}
 			return &driver.BatchError{Failed: []driver.Failure{{Index: 1, Err: errors.New("no"), Permanent: true}}}
 		}
 		var answers []swarm.Answer
-		q := endpoint(t, r, swarm.WithLinger(time.Second), swarm.WithObserver(swarm.Observer{
+		q := endpoint(t, r, swarm.WithLinger(time.Second), swarm.WithEmitWindow(3), swarm.WithObserver(swarm.Observer{
 			Request: func(ctx context.Context, r swarm.Request) (context.Context, func(swarm.Answer)) {
 				return context.WithValue(ctx, mark{string(r.Operation)}, len(r.Messages)), func(a swarm.Answer) { answers = append(answers, a) }
 			},
 		}))
 		enq, dlq := emit.Typed[Note](q)
-		other, _ := emit.Typed[Note](q)
-		go func() { enq <- Note{1} }()
-		go func() { other <- Note{2} }()
-		select {
-		case <-dlq:
-		case <-time.After(time.Second):
+		enq <- Note{1}
+		synctest.Wait()
+		enq <- Note{2}
+		enq <- Note{3}
+		synctest.Wait()
+		close(hold)
+		<-dlq
+		close(enq)
+		if err := q.Close(); err != nil {
+			t.Error(err)
 		}
-		q.Close()
-		if len(answers) != 1 || !slices.Equal(answers[0].Failed, []int{1}) || answers[0].Err == nil {
+		if len(answers) != 2 || answers[0].Err != nil || !slices.Equal(answers[1].Failed, []int{1}) || answers[1].Err == nil {
 			t.Errorf("%+v", answers)
 		}
-		if s := q.Stats(); s.Requests[swarm.OpSend] != (swarm.RequestStats{Calls: 1, Errors: 1, Entries: 2, Succeeded: 1, Failed: 1}) {
+		if s := q.Stats(); s.Requests[swarm.OpSend] != (swarm.RequestStats{Calls: 2, Errors: 1, Entries: 3, Succeeded: 2, Failed: 1}) {
 			t.Errorf("%+v", s.Requests)
 		}
-		close(enq)
-		close(other)
 	})
 }
 
