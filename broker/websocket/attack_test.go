@@ -35,7 +35,7 @@ func TestRefusedStaysOut(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	for _, cause := range []error{fmt.Errorf("audit: %w", swarm.ErrUnknownCategory), websocket.Refuse(403, fmt.Errorf("x: %w", swarm.ErrUnknownCategory))} {
+	for _, cause := range []error{swarm.ErrUnknownCategory, fmt.Errorf("audit: %w", swarm.ErrUnknownCategory), websocket.Refuse(403, fmt.Errorf("x: %w", swarm.ErrUnknownCategory))} {
 		f := newFunction(t, newStub(t), nil, func(q *kernel.Endpoint) {
 			connects, in := websocket.Connects(q)
 			serve(connects, in, func(swarm.Msg[websocket.Connect]) error { return cause })

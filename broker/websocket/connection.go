@@ -65,7 +65,8 @@ func disconnectOf(r *Request) Disconnect {
 
 // Connects makes channels for clients that connect; q is a kernel that listens. Without
 // them every client that the API's authorizer lets pass may connect: make them before the
-// kernel runs.
+// kernel runs. API Gateway turns a client away after 29 s; the context of its message has
+// ended then.
 func Connects(q listen.Listener) (deq <-chan swarm.Msg[Connect], ack chan<- swarm.Msg[Connect]) {
 	return listen.Typed[Connect](q, listen.Category(RouteConnect))
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-lambda-go/events"
 
 	"github.com/fogfish/swarm/broker/internal/lambdakit"
-	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/driver"
 )
 
@@ -27,13 +26,33 @@ type Request = events.APIGatewayWebsocketProxyRequest
 
 // newFunction is the driver in a function that API Gateway invokes. One that only listens
 // has no sender.
-func newFunction(sender driver.Sender, protocols []string) *lambdakit.WholeFunction {
-	f := lambdakit.NewWhole(sender, receive)
+func newFunction(sender driver.Sender, protocols []string) *function {
+	f := &function{lambdakit.NewWhole(sender, receive)}
 	f.Answer = func(_ context.Context, s []driver.Settlement, err error) ([]byte, error) {
 		return answer(protocols, s, err)
 	}
 	return f
 }
+
+type function struct{ *lambdakit.WholeFunction }
+
+// Run has clients that connect answered as long as they wait. What else the client does goes
+// on behind its back for as long as the function may run.
+func (f *function) Run(ctx context.Context, serve driver.Serve) error {
+	return f.WholeFunction.Run(ctx, func(ctx context.Context, bags []driver.Bag) ([]driver.Settlement, error) {
+		if bags[0].Category == RouteConnect {
+			within, cancel := context.WithTimeout(ctx, connectTimeout)
+			defer cancel()
+			ctx = within
+		}
+		return serve(ctx, bags)
+	})
+}
+
+// connectTimeout is how long API Gateway waits for an integration; then it turns the client
+// away.
+// https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-execution-service-websocket-limits-table.html
+const connectTimeout = 29 * time.Second
 
 // receive reads what the function is invoked with: one event.
 func receive(payload []byte) ([]driver.Bag, error) {
@@ -53,10 +72,10 @@ func receive(payload []byte) ([]driver.Bag, error) {
 	}
 	switch c.EventType {
 	case "CONNECT":
-		bag.Category = RouteConnect
+		bag.Category, bag.Optional = RouteConnect, true
 		bag.Body, bag.Err = json.Marshal(connectOf(&r))
 	case "DISCONNECT":
-		bag.Category = RouteDisconnect
+		bag.Category, bag.Optional = RouteDisconnect, true
 		bag.Body, bag.Err = json.Marshal(disconnectOf(&r))
 	case "MESSAGE":
 		if isLifecycle(bag.Category) {
@@ -96,9 +115,6 @@ func answer(protocols []string, s []driver.Settlement, err error) ([]byte, error
 		case s[i].Outcome == driver.Ack:
 		case chosen && kind == "CONNECT":
 			out.Status = no.status
-		case cause == swarm.ErrUnknownCategory && kind != "MESSAGE":
-			// Nobody minds who comes and goes. The kernel says it as it is: a consumer's own
-			// error may wrap it.
 		case cause == nil:
 			err = errUnprocessed
 		default:

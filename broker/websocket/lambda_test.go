@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
@@ -269,12 +270,47 @@ func TestConnects(t *testing.T) {
 
 // A function that does not mind who comes and goes lets everybody.
 func TestUnboundLifecycle(t *testing.T) {
-	f := newFunction(t, newStub(t), nil, func(*kernel.Endpoint) {})
+	reports := make(chan error, 10)
+	f := newFunction(t, newStub(t), nil, func(*kernel.Endpoint) {}, swarm.WithStdErr(reports))
 	for _, payload := range []string{eventOf("CONNECT", "$connect", "r1"), eventOf("DISCONNECT", "$disconnect", "r2")} {
 		if status, _, err := f.invoke(payload); status != 200 || err != nil {
 			t.Errorf("got %d, %v", status, err)
 		}
 	}
+	if len(reports) > 0 {
+		t.Errorf("reported: %v", <-reports)
+	}
+}
+
+// API Gateway waits 29 s for who lets a client in, however long the function may run.
+func TestClientsThatConnectWait29Seconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		handler := make(chan lambda.Handler, 1)
+		q, err := websocket.Function(handler, nil, nil, quiet, swarm.WithTimeToFlight(10*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		connects, in := websocket.Connects(q)
+		says, ack := listen.Typed[Say](q)
+		hang := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
+		serve(connects, in, func(msg swarm.Msg[websocket.Connect]) error { return hang(msg.Context()) })
+		serve(says, ack, func(msg swarm.Msg[Say]) error { return hang(msg.Context()) })
+		go q.Run(context.Background())
+		h := <-handler
+		for payload, want := range map[string]time.Duration{
+			eventOf("CONNECT", websocket.RouteConnect, "r1"): 29 * time.Second,
+			eventOf("MESSAGE", "Say", "r2", "body", "{}"):    5 * time.Minute,
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			began := time.Now()
+			_, err := h.Invoke(ctx, []byte(payload))
+			if took := time.Since(began); !errors.Is(err, swarm.ErrTimeToFlight) || took > want || took < want-3*time.Second {
+				t.Errorf("%s after %s: %v", payload, took, err)
+			}
+			cancel()
+		}
+		q.Close()
+	})
 }
 
 func TestMessageOfAnotherBroker(t *testing.T) {

@@ -42,7 +42,8 @@ type Bag struct {
 	Binary bool
 
 	// Attrs are further attributes: trace context, and attributes of foreign senders.
-	// Nil when there are none. How a transport encodes the body is its driver's
+	// Nil when there are none. A Sender does not change the map: other messages may have
+	// the same. How a transport encodes the body is its driver's
 	// business, and not among them.
 	Attrs map[string]string
 
@@ -83,6 +84,10 @@ type Bag struct {
 	// envelope is not what it seems. The kernel nacks and reports it. [ErrSkip] says
 	// that there is nothing to read: the kernel acknowledges it without a word.
 	Err error
+
+	// Optional says that nobody has to listen to a received message: without a listener
+	// the kernel acknowledges it without a word.
+	Optional bool
 }
 
 // ErrSkip is [Bag].Err of a message that is for nobody: the test message that a broker

@@ -958,6 +958,26 @@ func TestListen(t *testing.T) {
 		})
 	})
 
+	t.Run("an optional message is acknowledged when nobody listens to it", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			r := newRig()
+			errs := make(chan error, 1)
+			q := endpoint(t, r, swarm.WithStdErr(errs))
+			deq, ack := listen.Bytes(q, codec.Bytes("Image"))
+			r.offer(driver.Bag{Category: "Other", Optional: true}, driver.Bag{Category: "Image", Optional: true, Body: []byte("x")})
+			start(q)
+			if msg := <-deq; string(msg.Object) != "x" {
+				t.Errorf("got %q", msg.Object)
+			} else {
+				ack <- msg
+			}
+			q.Close()
+			if n := r.count(driver.Ack); n != 2 || len(errs) > 0 {
+				t.Errorf("acknowledged %d of 2, %d reports", n, len(errs))
+			}
+		})
+	})
+
 	t.Run("EB5 nothing is received before somebody listens", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			r := newRig()

@@ -73,6 +73,8 @@ func (e *Engine) route(d *Delivery) {
 		e.lose(d)
 	case in != nil:
 		d.release(nil)
+	case d.bag.Optional:
+		d.end(swarm.OutcomeAcked, 0, nil)
 	case e.cfg.Unknown == swarm.UnknownAck:
 		if d.end(swarm.OutcomeAcked, 0, nil) {
 			e.report.report(d.error("route", swarm.ErrUnknownCategory))
