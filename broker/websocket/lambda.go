@@ -26,27 +26,22 @@ type Request = events.APIGatewayWebsocketProxyRequest
 
 // newFunction is the driver in a function that API Gateway invokes. One that only listens
 // has no sender.
-func newFunction(sender driver.Sender, protocols []string) *function {
-	f := &function{lambdakit.NewWhole(sender, receive)}
+func newFunction(sender driver.Sender, protocols []string) *lambdakit.WholeFunction {
+	f := lambdakit.NewWhole(sender, receive)
+	f.Within = within
 	f.Answer = func(_ context.Context, s []driver.Settlement, err error) ([]byte, error) {
 		return answer(protocols, s, err)
 	}
 	return f
 }
 
-type function struct{ *lambdakit.WholeFunction }
-
-// Run has clients that connect answered as long as they wait. What else the client does goes
-// on behind its back for as long as the function may run.
-func (f *function) Run(ctx context.Context, serve driver.Serve) error {
-	return f.WholeFunction.Run(ctx, func(ctx context.Context, bags []driver.Bag) ([]driver.Settlement, error) {
-		if bags[0].Category == RouteConnect {
-			within, cancel := context.WithTimeout(ctx, connectTimeout)
-			defer cancel()
-			ctx = within
-		}
-		return serve(ctx, bags)
-	})
+// within has clients that connect answered while they wait. What else they do goes on behind
+// their backs for as long as the function may run.
+func within(bags []driver.Bag) time.Duration {
+	if bags[0].Category == RouteConnect {
+		return connectTimeout
+	}
+	return 0
 }
 
 // connectTimeout is how long API Gateway waits for an integration; then it turns the client

@@ -43,6 +43,10 @@ type Function struct {
 	// Answer makes the answer of the outcome of each message; err failed all of them.
 	Answer func(ctx context.Context, s []driver.Settlement, err error) ([]byte, error)
 
+	// Within is how long the source waits for the answer, if that is shorter than the
+	// function may run; 0: it is not. Nil: it never is.
+	Within func([]driver.Bag) time.Duration
+
 	// Start calls the handler for each invocation, and does not return. Nil: the client of
 	// the runtime. A test makes invocations itself.
 	Start func(lambda.Handler)
@@ -128,6 +132,13 @@ func (h *handler) handle(ctx context.Context, payload []byte) (answer []byte, er
 	bags, err := h.Open(payload)
 	if err != nil {
 		return nil, err
+	}
+	if h.Within != nil {
+		if d := h.Within(bags); d > 0 {
+			within, cancel := context.WithTimeout(ctx, d)
+			defer cancel()
+			ctx = within
+		}
 	}
 	s, err := h.serve(ctx, bags)
 	return h.Answer(ctx, s, err)
