@@ -393,6 +393,36 @@ func TestB3_SourcesWithOneAnswer(t *testing.T) {
 	})
 }
 
+// The reason of a failure does not grow with each message that waits behind it.
+func TestB3_AGroupOfThousands(t *testing.T) {
+	for _, hangs := range []bool{false, true} {
+		t.Run(fmt.Sprint("hangs ", hangs), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				b := newBridge(t, driver.Limits{Ordered: true})
+				deq, ack := listen.Typed[Note](b.q)
+				b.start()
+				go func() {
+					for msg := range deq {
+						if hangs {
+							<-msg.Context().Done()
+						}
+						ack <- msg.Fail(errors.New("boom"))
+					}
+				}()
+				bags := notes(10_000)
+				for i := range bags {
+					bags[i].Group = "a"
+				}
+				a := b.invoke(time.Minute, bags...)
+				if a.count(driver.Nack) == 0 || a.count(driver.Nack)+a.count(driver.Release) != 10_000 || len(a.settled[9_999].Err.Error()) > 200 {
+					t.Errorf("%d failed, %d released, the last %.300s", a.count(driver.Nack), a.count(driver.Release), a.settled[9_999].Err)
+				}
+				b.close()
+			})
+		})
+	}
+}
+
 func TestB5_NothingToWaitFor(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBridge(t, driver.Limits{})

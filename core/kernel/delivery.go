@@ -302,7 +302,7 @@ func (b *batch) settled(d *Delivery, extending bool) {
 		if d.entry.verdict.Outcome == driver.Ack || b.acked {
 			b.engine.route(d.rest)
 		} else {
-			d.rest.release(fmt.Errorf("behind a failed message of its group: %w", d.entry.verdict.Err))
+			d.rest.release(behind(d.entry.verdict))
 		}
 	}
 	if b.call != nil && d.entry.verdict.Outcome == driver.Nack {
@@ -323,6 +323,16 @@ func (b *batch) settled(d *Delivery, extending bool) {
 	} else {
 		b.poller.completed()
 	}
+}
+
+// behind is why a message goes back that waits behind another one of its group. The reason of
+// one that went back itself is handed on as it is: in a group of thousands it would grow with
+// each.
+func behind(before driver.Settlement) error {
+	if before.Outcome == driver.Release {
+		return before.Err
+	}
+	return fmt.Errorf("behind a failed message of its group: %w", before.Err)
 }
 
 // due is when a message that is handed over now has to be settled.
