@@ -23,7 +23,8 @@ type Meta struct {
 	Sink string `json:"sink,omitempty"`
 
 	// ID names the event. A sender that keeps it over a sequence of messages has
-	// request and response.
+	// request and response. FIFO queues and topics take two events of one ID and one
+	// category for the same: see emit.DedupBy.
 	ID string `json:"id,omitempty"`
 
 	// Type of action. Default: the category.

@@ -194,9 +194,6 @@ func (d *spiedRunner) Limits() (limits driver.Limits) {
 	if limits.Whole != d.r.Whole {
 		d.r.Errorf("driver.Limits.Whole is %v, FunctionFeatures.Whole %v", limits.Whole, d.r.Whole)
 	}
-	if d.r.Ordered && !limits.Ordered {
-		d.r.Errorf("driver.Limits.Ordered is false, FunctionFeatures.Ordered true")
-	}
 	if d.r.broken.limits != nil {
 		d.r.broken.limits(&limits)
 	}

@@ -49,8 +49,9 @@ func Listener() *Builder {
 }
 
 // WithKernel adds options of the kernel. swarm.WithPollFrequency is the pause after an
-// answer without records, 1 s if it is not set: DynamoDB takes five requests a second for a
-// shard, of all its readers.
+// answer without records, 1 s if it is not set. Otherwise a shard is asked after 0.2 s again, or
+// PollFrequency, if that is less: DynamoDB takes five requests a second for a shard, of all
+// its readers.
 func (b *Builder) WithKernel(opts ...swarm.Option) *Builder {
 	b.opts.Kernel = append(b.opts.Kernel, opts...)
 	return b

@@ -371,6 +371,50 @@ func TestOutagesCostNoHotLoop(t *testing.T) {
 	})
 }
 
+// A request that fails is no message: not in the ledger, and not in the error.
+func TestARequestThatFailsIsNoMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("s1")
+		f.fault = func(op, _ string, n int) error {
+			if op == "GetRecords" && n <= 3 {
+				return errBoom
+			}
+			return nil
+		}
+		s := newService(t, f)
+		one := s.start("one")
+		time.Sleep(20 * time.Second)
+		if l := one.q.Stats().Listen[eventddb.Category]; l != (swarm.ListenStats{}) {
+			t.Errorf("nothing was written: %+v", l)
+		}
+		for range 3 {
+			if e, ok := errors.AsType[*swarm.ListenError](<-one.errs); !ok || e.Op != "receive" || e.ID != "" || !errors.Is(e, errBoom) {
+				t.Errorf("reported: %v", e)
+			}
+		}
+		s.stop(one)
+	})
+}
+
+// DynamoDB takes five requests a second for a shard.
+func TestABusyShardIsAskedFiveTimesASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("s1")
+		s := newService(t, f)
+		one := s.start("one")
+		time.Sleep(5 * time.Second)
+		before := f.count("GetRecords")
+		for i := range 10_000 {
+			f.put("s1", fmt.Sprint("x", i))
+			time.Sleep(time.Millisecond)
+		}
+		if n := f.count("GetRecords") - before; n > 5*10+1 {
+			t.Errorf("%d requests in 10 s", n)
+		}
+		s.stop(one)
+	})
+}
+
 func TestInstancesShareShards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ids []string

@@ -39,8 +39,9 @@ type stream struct {
 	again     backoff.Func
 	ahead     bool // checkpoints come before the hand-over: at most once
 
-	serve driver.Serve
-	nudge chan struct{} // capacity 1: look at the shards now
+	serve  driver.Serve
+	report func(error)   // of requests
+	nudge  chan struct{} // capacity 1: look at the shards now
 
 	mu      sync.Mutex
 	workers map[string]*worker
@@ -67,7 +68,7 @@ func (s *stream) Close() error { return nil }
 
 // Run keeps the instance's share of the shards until ctx ends. It then hands over.
 func (s *stream) Run(ctx context.Context, serve driver.Serve) error {
-	s.serve = serve
+	s.serve, s.report = serve, func(err error) { driver.Report(ctx, err) }
 	s.workers, s.seen, s.nudge = map[string]*worker{}, map[string]sighting{}, make(chan struct{}, 1)
 	var all, renewals sync.WaitGroup
 	// Leases are kept until the last consumer has ended, whatever else takes its time.
@@ -94,7 +95,7 @@ func (s *stream) Run(ctx context.Context, serve driver.Serve) error {
 		} else if ctx.Err() == nil {
 			failures++
 			pause = outage(failures)
-			s.report(ctx, "", err)
+			s.report(err)
 			if driver.IsPermanent(err) && failures >= fatalTries {
 				fatal = err
 				break
@@ -116,11 +117,6 @@ func (s *stream) Run(ctx context.Context, serve driver.Serve) error {
 var outage = backoff.Exponential(200*time.Millisecond, 20*time.Second).EqualJitter()
 
 const fatalTries = 3
-
-// report tells an error by way of the kernel: it goes where errors of receives go.
-func (s *stream) report(ctx context.Context, shard string, err error) {
-	_, _ = s.serve(context.WithoutCancel(ctx), []driver.Bag{{Category: Category, Source: s.arn, ID: shard, Err: err}})
-}
 
 // renew writes the leases of the instance that are due.
 func (s *stream) renew(ctx context.Context) {
@@ -235,7 +231,7 @@ func (s *stream) tidy(ctx context.Context, graph map[string]string, known map[st
 			continue // somebody is about to find out
 		}
 		if !l.Done {
-			s.report(ctx, shard, fmt.Errorf("%w: shard %s is gone, and was not read to its end", ErrTrimmed, shard))
+			s.report(fmt.Errorf("%w: shard %s is gone, and was not read to its end", ErrTrimmed, shard))
 		}
 		delete(known, shard)
 		if err := s.remove(ctx, shard); err != nil {

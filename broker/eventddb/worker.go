@@ -206,6 +206,7 @@ func (w *worker) read() bool {
 				continue
 			}
 		}
+		asked := time.Now()
 		out, err := w.records(iterator)
 		switch {
 		case awskit.Is[*types.ExpiredIteratorException](err):
@@ -239,6 +240,8 @@ func (w *worker) read() bool {
 		}
 		if len(out.Records) == 0 {
 			w.sleep(s.pause)
+		} else {
+			w.sleep(min(s.pause, pace) - time.Since(asked))
 		}
 	}
 	return false
@@ -271,6 +274,9 @@ func (w *worker) records(iterator *string) (out *dynamodbstreams.GetRecordsOutpu
 
 const maxRecords = 1000 // of an answer, says DynamoDB
 
+// pace of requests: DynamoDB takes five a second for a shard, of all its readers.
+const pace = 200 * time.Millisecond
+
 func trimmed(err error) bool { return awskit.Is[*types.TrimmedDataAccessException](err) }
 
 // gap tells that records are gone: they were older than a day.
@@ -280,7 +286,7 @@ func (w *worker) gap() {
 	if l.Sequence != "" {
 		missing = fmt.Sprintf("those behind %s, which was made %s ago", l.Sequence, time.Since(l.At).Round(time.Second))
 	}
-	w.stream.report(w.working, w.shard, fmt.Errorf("%w: shard %s: %s", ErrTrimmed, w.shard, missing))
+	w.stream.report(fmt.Errorf("%w: shard %s: %s", ErrTrimmed, w.shard, missing))
 }
 
 // ErrTrimmed is reported when DynamoDB has removed records before they were read, a day
@@ -292,11 +298,14 @@ func (w *worker) complain(err error, failures int) {
 	if w.working.Err() != nil {
 		return
 	}
-	w.stream.report(w.working, w.shard, err)
+	w.stream.report(err)
 	w.sleep(outage(failures))
 }
 
 func (w *worker) sleep(d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fogfish/swarm/broker/internal/wire"
 	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/listen"
 )
@@ -109,7 +110,7 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	out.S3.ConfigurationID = r.ConfigurationID
 	out.S3.Bucket.Name, out.S3.Bucket.ARN = r.Bucket, r.BucketARN
 	o := &out.S3.Object
-	o.Key, o.Size, o.ETag, o.VersionID, o.Sequencer = url.QueryEscape(r.Key), r.Size, r.ETag, r.VersionID, r.Sequencer
+	o.Key, o.Size, o.ETag, o.VersionID, o.Sequencer = wire.EscapeKey(r.Key), r.Size, r.ETag, r.VersionID, r.Sequencer
 	return json.Marshal(out)
 }
 

@@ -21,10 +21,10 @@
 // the ordering key of the channel, emit.OrderBy, or else the category. Groups go in
 // parallel, each in order: at most one message of a group is in a request, and one request
 // in flight with a group; [Builder.WithGroupBatching] lifts the first for fewer requests.
-// The deduplication id is the key of emit.DedupBy, the id of an event, or a fresh id for
-// each value that stays the same over retries: a lost answer makes no duplicate. Keys that
-// SNS does not take as they are (spaces, other alphabets, more than 128 characters) are
-// hashed.
+// The deduplication id is the key of emit.DedupBy, an event's own id and its category, or a
+// fresh id for each value that stays the same over retries: a lost answer makes no
+// duplicate. Keys that SNS does not take as they are (spaces, other alphabets, more than 128
+// characters) are hashed.
 //
 // # On the wire
 //

@@ -238,7 +238,7 @@ func (b *Builder[K]) driver(name string) (built, []swarm.Option, error) {
 	}
 	out := built{queue: q}
 	if lambda {
-		out.function = newFunction(q, b.emits, cfg)
+		out.function = newFunction(q, cfg)
 	}
 	return out, b.opts.Kernel, nil
 }

@@ -26,9 +26,15 @@
 // emit.OrderBy, or else the category. Groups go in parallel, each in order: at most one
 // message of a group is in a request, and one request in flight with a group;
 // [Builder.WithGroupBatching] lifts the first for fewer requests. The deduplication id is
-// the key of emit.DedupBy, the id of an event, or a fresh id for each value that stays the
-// same over retries: a lost answer makes no duplicate. Keys that SQS does not take as they
-// are (spaces, other alphabets, more than 128 characters) are hashed.
+// the key of emit.DedupBy, an event's own id and its category, or a fresh id for each value
+// that stays the same over retries: a lost answer makes no duplicate. Keys that SQS does not
+// take as they are (spaces, other alphabets, more than 128 characters) are hashed.
+//
+// What is received behind a message of its group that fails goes back unseen, and SQS counts
+// that as a delivery, too. So that a redrive policy takes the poison and not what is behind
+// it, a listener receives one message at a time while a group fails for a second time and on.
+// Other instances do not know, nor do event source mappings of AWS Lambda: there have
+// maxReceiveCount well above the number of instances, or a mapping of batch size 1.
 //
 // # On the wire
 //

@@ -39,6 +39,8 @@ type queue struct {
 
 	unwrap    bool
 	envelopes []wire.Envelope // that each message has; none: as it is seen to have
+
+	suspects suspects
 }
 
 var (
@@ -138,10 +140,14 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 	if err != nil {
 		return nil, err
 	}
+	max = min(max, q.batch)
+	if q.suspects.any() {
+		max = 1
+	}
 	asked := time.Now()
 	out, err := awskit.Answered(q.client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl:                    url,
-		MaxNumberOfMessages:         int32(min(max, q.batch)),
+		MaxNumberOfMessages:         int32(max),
 		WaitTimeSeconds:             int32(q.wait / time.Second),
 		VisibilityTimeout:           seconds(q.visibility),
 		MessageAttributeNames:       []string{"All"},
@@ -156,7 +162,11 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 	since = since.Add(-min(since.Sub(asked), q.visibility/4))
 	bags := make([]driver.Bag, 0, len(out.Messages))
 	for i := range out.Messages {
-		bags = append(bags, q.open(q.decode(&out.Messages[i], since))...)
+		bag := q.decode(&out.Messages[i], since)
+		if bag.Group != "" {
+			q.suspects.came(bag.Group)
+		}
+		bags = append(bags, q.open(bag)...)
 	}
 	return bags, nil
 }
@@ -178,7 +188,10 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 		case outcome == driver.Ack:
 			gone = append(gone, types.DeleteMessageBatchRequestEntry{Id: awskit.Index(i), ReceiptHandle: l.receipt})
 		case outcome == driver.Nack:
-			back = append(back, l.visible(i, min(delay, l.left())))
+			if b := s[i].Bag; b.Group != "" && b.Attempt >= suspicious {
+				q.suspects.failed(b.Group, delay)
+			}
+			back = append(back, l.visible(i, min(delay, left(l.since))))
 		default:
 			back = append(back, l.visible(i, 0))
 		}
@@ -231,7 +244,7 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 			r.Fail(i, errReceipt, true)
 		case l.extendedSince(asked.Add(-min(d/4, time.Second))):
 			r.Succeed(i) // for another bag of its message
-		case d > l.left():
+		case d > left(l.since):
 			// Not permanent: the lease it has ends in time.
 			r.Fail(i, fmt.Errorf("sqs: a lease lasts %s at most", maxLease), false)
 		default:

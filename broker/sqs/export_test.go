@@ -18,12 +18,12 @@ func Connect(name string, b *Builder[*kernel.Endpoint]) (io.Closer, error) {
 	return q.queue, nil
 }
 
-// Function builds a listener in Lambda mode, whose invocations the test makes by what
-// invoke is given once it runs.
-func Function(name string, b *Builder[*kernel.Listener], invoke chan<- lambda.Handler) (*kernel.Listener, error) {
+// Function builds a listener or an endpoint in Lambda mode, whose invocations the test makes
+// by what invoke is given once it runs.
+func Function[K any](name string, b *Builder[K], invoke chan<- lambda.Handler) (k K, err error) {
 	built, opts, err := b.WithLambda().driver(name)
 	if err != nil {
-		return nil, err
+		return k, err
 	}
 	built.function.Start = func(h lambda.Handler) { invoke <- h }
 	return b.make(built, opts)

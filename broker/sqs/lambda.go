@@ -25,7 +25,6 @@ import (
 type function struct {
 	*queue
 	lambdakit.Function
-	sends bool
 	log   *slog.Logger
 	limit time.Duration // of a look-up
 
@@ -35,26 +34,23 @@ type function struct {
 
 var _ driver.Runner = (*function)(nil)
 
-func newFunction(q *queue, sends bool, cfg swarm.Config) *function {
-	f := &function{queue: q, sends: sends, log: cfg.Logger, limit: cfg.NetworkTimeout}
+func newFunction(q *queue, cfg swarm.Config) *function {
+	f := &function{queue: q, log: cfg.Logger, limit: cfg.NetworkTimeout}
 	f.Function = lambdakit.Function{Open: f.receive, Answer: f.answer}
 	return f
-}
-
-// Limits of the queue. A function that only listens may be mapped to any queue: each
-// message says whether it has a group.
-func (f *function) Limits() driver.Limits {
-	limits := f.queue.Limits()
-	limits.Ordered = limits.Ordered || !f.sends
-	return limits
 }
 
 // Close has nothing to do.
 func (f *function) Close() error { return nil }
 
+// longestWindow is for how long a mapping gathers messages at most, and a little for their way.
+// https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+const longestWindow = 5*time.Minute + 10*time.Second
+
 // record is the token of a message that was in an event.
 type record struct {
 	events.SQSMessage
+	since time.Time // when it was received, at the earliest: SQS counts 12 h from there
 }
 
 // receive reads an event. A message that cannot be read fails alone, as long as it has an
@@ -65,8 +61,9 @@ func (f *function) receive(payload []byte) ([]driver.Bag, error) {
 		return nil, fmt.Errorf("sqs: %w", err)
 	}
 	var bags []driver.Bag
+	since := time.Now().Add(-longestWindow)
 	for i := range raw {
-		m := &record{}
+		m := &record{since: since}
 		err := json.Unmarshal(raw[i], &m.SQSMessage)
 		if err != nil {
 			m.SQSMessage = events.SQSMessage{}
@@ -141,7 +138,7 @@ func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Sett
 	byQueue := map[string][]types.ChangeMessageVisibilityBatchRequestEntry{}
 	for m, s := range failed {
 		if later := retryAfter(s); later != nil && m.ReceiptHandle != "" {
-			d := min(later.Delay, maxLease-time.Minute) // since the mapping has received it
+			d := min(later.Delay, left(m.since))
 			byQueue[m.EventSourceARN] = append(byQueue[m.EventSourceARN], types.ChangeMessageVisibilityBatchRequestEntry{
 				ReceiptHandle: aws.String(m.ReceiptHandle), VisibilityTimeout: seconds(d),
 			})
@@ -150,7 +147,7 @@ func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Sett
 	if len(byQueue) == 0 {
 		return
 	}
-	// It is a favour: the answer does not wait for it.
+	// It is a favour: the answer waits for it half of the time that is left, at most.
 	limit := f.limit
 	if at, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(at)/2)

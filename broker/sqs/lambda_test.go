@@ -174,44 +174,66 @@ func TestLambdaAnswersExactlyTheFailedOnes(t *testing.T) {
 	}
 }
 
+// What comes has the order of its groups, whatever the queue that an endpoint sends to.
 func TestLambdaFIFO(t *testing.T) {
-	f := function(t, sqs.Listener())
-	deq, ack := listen.Typed[Note](f.q)
-	var order []int
-	go func() {
-		for msg := range deq {
-			order = append(order, msg.Object.ID)
-			if msg.Object.ID == 2 {
-				ack <- msg.Fail(errors.New("boom"))
-				continue
-			}
-			ack <- msg
-		}
-	}()
-	go f.q.Run(context.Background())
-	var all []map[string]any
-	for i := range 8 {
-		m := ofCategory("Note", fmt.Sprintf(`{"id":%d}`, i))
-		m["eventSourceARN"] = queueARN + ".fifo"
-		m["attributes"] = map[string]string{"MessageGroupId": []string{"a", "b"}[i%2], "ApproximateReceiveCount": "1"}
-		all = append(all, m)
-	}
-	failed, err := f.invoke(event(all...))
+	s := newStub(t)
+	handler := make(chan lambda.Handler, 1)
+	opts := []swarm.Option{quiet, swarm.WithBarrier(swarm.NewBarrier())}
+	listener, err := sqs.Function("", sqs.Listener().WithKernel(opts...), handler)
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
-	same(t, "group a from 2 on", failed, "m2", "m4", "m6")
-	f.close()
-	var b []int
-	for _, id := range order {
-		if id%2 == 1 {
-			b = append(b, id)
-		} else if id > 2 {
-			t.Errorf("%d was handed over, behind one of its group that failed", id)
-		}
+	endpoint, err := sqs.Function("replies", sqs.Endpoint().WithConfig(s.Config()).WithKernel(opts...), handler)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if !slices.Equal(b, []int{1, 3, 5, 7}) {
-		t.Errorf("order of b: %v", b)
+	for name, q := range map[string]interface {
+		listen.Listener
+		Run(context.Context) error
+		Close() error
+	}{"listener": listener, "endpoint of a standard queue": endpoint} {
+		t.Run(name, func(t *testing.T) {
+			deq, ack := listen.Typed[Note](q)
+			var order []int
+			go func() {
+				for msg := range deq {
+					order = append(order, msg.Object.ID)
+					if msg.Object.ID == 2 {
+						ack <- msg.Fail(errors.New("boom"))
+						continue
+					}
+					ack <- msg
+				}
+			}()
+			go q.Run(context.Background())
+			var all []map[string]any
+			for i := range 8 {
+				m := ofCategory("Note", fmt.Sprintf(`{"id":%d}`, i))
+				m["eventSourceARN"] = queueARN + ".fifo"
+				m["attributes"] = map[string]string{"MessageGroupId": []string{"a", "b"}[i%2], "ApproximateReceiveCount": "1"}
+				all = append(all, m)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			answer, err := (<-handler).Invoke(ctx, event(all...))
+			if want := `{"batchItemFailures":[{"itemIdentifier":"m2"},{"itemIdentifier":"m4"},{"itemIdentifier":"m6"}]}`; err != nil || string(answer) != want {
+				t.Errorf("group a from 2 on fails: got %s, %v", answer, err)
+			}
+			if err := q.Close(); err != nil {
+				t.Error(err)
+			}
+			var b []int
+			for _, id := range order {
+				if id%2 == 1 {
+					b = append(b, id)
+				} else if id > 2 {
+					t.Errorf("%d was handed over, behind one of its group that failed", id)
+				}
+			}
+			if !slices.Equal(b, []int{1, 3, 5, 7}) {
+				t.Errorf("order of b: %v", b)
+			}
+		})
 	}
 }
 
@@ -275,20 +297,26 @@ func TestLambdaRetryAfter(t *testing.T) {
 						ack <- msg.Fail(errors.New("boom"))
 					case 1:
 						ack <- msg.Fail(swarm.RetryAfter(90*time.Second, errors.New("boom")))
+					case 3:
+						ack <- msg.Fail(swarm.RetryAfter(12*time.Hour, errors.New("boom")))
 					default:
 						ack <- msg
 					}
 				}
 			}()
 			go f.q.Run(context.Background())
-			failed, err := f.invoke(event(ofCategory("Note", `{"id":0}`), ofCategory("Note", `{"id":1}`), ofCategory("Note", `{"id":2}`)))
+			failed, err := f.invoke(event(ofCategory("Note", `{"id":0}`), ofCategory("Note", `{"id":1}`), ofCategory("Note", `{"id":2}`), ofCategory("Note", `{"id":3}`)))
 			if err != nil {
 				t.Error(err)
 			}
-			same(t, "failed", failed, "m0", "m1")
+			same(t, "failed", failed, "m0", "m1", "m3")
 			f.close()
-			if !denied && (len(asked) != 1 || asked["r1"] != 90) {
+			if !denied && (len(asked) != 2 || asked["r1"] != 90) {
 				t.Errorf("changed the visibility of %v", asked)
+			}
+			// SQS takes 12 h since it was received, up to 5 min before: by the window of the mapping.
+			if longest := (12*time.Hour - 5*time.Minute).Seconds(); !denied && (asked["r3"] > longest || asked["r3"] < longest-60) {
+				t.Errorf("RetryAfter of 12 h is %v s", asked["r3"])
 			}
 		})
 	}

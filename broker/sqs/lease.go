@@ -14,7 +14,8 @@ import (
 // that were in it.
 type lease struct {
 	*message
-	last bool // of its message: it was settled when all others were
+	concluded bool
+	last      bool // of its message: it was settled when all others were
 }
 
 // message of SQS as it was received.
@@ -41,12 +42,14 @@ func (l *lease) share(bags []driver.Bag) {
 	}
 }
 
-// conclude notes the outcome of a delivery. With the last one of its message it is due to
-// tell SQS: one nack returns the message, else one release does.
+// conclude notes the outcome of a delivery, once: a request that fails is made again. With the
+// last one of its message it is due to tell SQS: one nack returns the message, else one release
+// does.
 func (l *lease) conclude(s *driver.Settlement) (outcome driver.Outcome, delay time.Duration, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open > 0 {
+	if !l.concluded {
+		l.concluded = true
 		l.open--
 		l.last = l.open == 0
 		if l.outcome != driver.Nack && s.Outcome != driver.Ack {
@@ -78,7 +81,7 @@ func (l *lease) visible(i int, d time.Duration) types.ChangeMessageVisibilityBat
 	return types.ChangeMessageVisibilityBatchRequestEntry{Id: awskit.Index(i), ReceiptHandle: l.receipt, VisibilityTimeout: seconds(d)}
 }
 
-// left is how far the lease can still be extended.
-func (l *lease) left() time.Duration {
-	return max(0, maxLease-time.Since(l.since)-time.Second)
+// left is how far the lease of a message can still be extended that was received then.
+func left(since time.Time) time.Duration {
+	return max(0, maxLease-time.Since(since)-time.Second)
 }

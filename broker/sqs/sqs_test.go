@@ -2,6 +2,7 @@ package sqs_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
+	"github.com/fogfish/swarm/core/backoff"
 	"github.com/fogfish/swarm/core/codec"
 	"github.com/fogfish/swarm/core/driver"
 	"github.com/fogfish/swarm/core/emit"
@@ -96,6 +98,101 @@ func TestBytesThatSQSDoesNotCarry(t *testing.T) {
 			t.Errorf("got %q, want %q", msg.Object, body)
 		}
 		ack <- msg
+	}
+	q.Close()
+}
+
+// JSON stays JSON, for who reads it without this package: its strings escape what XML has not.
+func TestCharactersThatSQSDoesNotCarry(t *testing.T) {
+	s := newStub(t)
+	bodies := make(chan string, 1)
+	s.watch = func(op string, in map[string]any) {
+		if op == "SendMessageBatch" {
+			bodies <- in["Entries"].([]any)[0].(map[string]any)["MessageBody"].(string)
+		}
+	}
+	q := endpoint(t, s)
+	deq, ack := listen.Typed[map[string]string](q, listen.Category("Label"))
+	go q.Run(t.Context())
+	label := emit.NewTyped[map[string]string](q, emit.Category("Label"))
+	for _, text := range []string{"plain", "a\ufffeb\uffff", "\U0001F600", "\x00\x1b"} {
+		if err := label.Enq(t.Context(), map[string]string{"text": text}); err != nil {
+			t.Fatal(err)
+		}
+		var sent map[string]string
+		if body := <-bodies; json.Unmarshal([]byte(body), &sent) != nil || sent["text"] != text {
+			t.Errorf("%q was sent as %q", text, body)
+		}
+		msg := <-deq
+		if msg.Object["text"] != text {
+			t.Errorf("got %q, want %q", msg.Object["text"], text)
+		}
+		ack <- msg
+	}
+	q.Close()
+}
+
+// An event is one by its id and its category: a request and its response may share the id.
+func TestEventsOfOneConversation(t *testing.T) {
+	type (
+		request  struct{ Text string }
+		response struct{ Text string }
+	)
+	s := newStub(t)
+	s.fifo = true
+	q, err := sqs.Emitter().WithConfig(s.Config()).WithKernel(quiet).Build("queue.fifo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := &swarm.Meta{ID: "conversation-1"}
+	ask, answer := emit.NewEvent[swarm.Event[swarm.Meta, request]](q), emit.NewEvent[swarm.Event[swarm.Meta, response]](q)
+	own := emit.NewEvent[swarm.Event[swarm.Meta, request]](q, emit.DedupBy(func(e swarm.Event[swarm.Meta, request]) string { return e.Data.Text }))
+	for range 2 { // sent again after a crash, say
+		for _, err := range []error{
+			ask.Enq(t.Context(), swarm.Event[swarm.Meta, request]{Meta: meta, Data: &request{"?"}}),
+			answer.Enq(t.Context(), swarm.Event[swarm.Meta, response]{Meta: meta, Data: &response{"!"}}),
+			own.Enq(t.Context(), swarm.Event[swarm.Meta, request]{Meta: meta, Data: &request{"by its text"}}),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	q.Close()
+	if n := s.left(); n != 3 {
+		t.Errorf("3 events, each sent twice: the queue has %d", n)
+	}
+}
+
+// What waits behind poison is not taken for poison itself: SQS counts receives, also of what
+// goes back unseen.
+func TestWhatIsBehindPoisonIsNoPoison(t *testing.T) {
+	const receives = 5 // of a redrive policy
+	s := newStub(t)
+	s.fifo = true
+	q, err := sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).WithKernel(quiet, swarm.WithRedelivery(backoff.Constant(0))).Build("queue.fifo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := emit.NewTyped[Note](q)
+	for i := range 3 {
+		if err := e.Enq(t.Context(), Note{i}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deq, ack := listen.Typed[Note](q)
+	go q.Run(t.Context())
+	for done := 0; done < 3; {
+		msg := <-deq
+		if msg.Object.ID == 0 && msg.Attempt < receives {
+			ack <- msg.Fail(errors.New("boom"))
+			continue
+		}
+		if msg.Attempt > receives {
+			t.Errorf("message %d comes for the %d. time: it would be a dead letter", msg.Object.ID, msg.Attempt)
+		}
+		ack <- msg
+		done++
 	}
 	q.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,6 +132,53 @@ func TestANackOfOneRecordReturnsTheMessage(t *testing.T) {
 	}
 	if n, m := s.Count("ChangeMessageVisibilityBatch"), s.Count("DeleteMessageBatch"); n != 1 || m != 1 {
 		t.Errorf("%d changes of visibility and %d deletes, want 1 and 1", n, m)
+	}
+}
+
+// panicky is a client of the user that panics in its first delete.
+type panicky struct {
+	*awssqs.Client
+	calls atomic.Int32
+}
+
+func (p *panicky) DeleteMessageBatch(ctx context.Context, in *awssqs.DeleteMessageBatchInput, opts ...func(*awssqs.Options)) (*awssqs.DeleteMessageBatchOutput, error) {
+	if p.calls.Add(1) == 1 {
+		panic("once")
+	}
+	return p.Client.DeleteMessageBatch(ctx, in, opts...)
+}
+
+// A record that is settled by two attempts of a request counts once for its message.
+func TestARecordIsConcludedOnce(t *testing.T) {
+	s := newStub(t)
+	q, err := sqs.Listener().WithService(&panicky{Client: awssqs.NewFromConfig(s.Config())}).WithWaitTime(time.Second).WithUnwrap(sqs.S3).
+		WithKernel(quiet, swarm.WithRetryConstant(time.Millisecond, 5)).Build(s.name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	deq, ack := objects(q)
+	s.foreign(t, s3Notification("a", "b", "c"), s3Notification("d"))
+	go q.Run(t.Context())
+	seen := map[string]swarm.Msg[object]{}
+	for range 4 {
+		msg := <-deq
+		seen[msg.Object.S3.Object.Key] = msg
+	}
+	settled := func(n int64) func() bool {
+		return func() bool { s := q.Stats(); return s.Listen["S3EventRecord"].Acked == n && s.Settling == 0 }
+	}
+	ack <- seen["a"] // in one request with d, which fails
+	ack <- seen["d"]
+	eventually(t, "a and d are settled", settled(2))
+	ack <- seen["c"]
+	eventually(t, "c is settled", settled(3))
+	if s.left() != 1 {
+		t.Error("the message is deleted, and its record b is not settled yet")
+	}
+	ack <- seen["b"].Fail(errors.New("boom"))
+	q.Close()
+	if s.left() != 1 {
+		t.Error("record b has failed, and its message is gone")
 	}
 }
 

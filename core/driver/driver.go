@@ -193,10 +193,10 @@ type Limits struct {
 	// is permanent. Default: everything passes.
 	Check func(*Bag) error
 
-	// Ordered says that the broker keeps order within a Group. The kernel then
-	// has at most one request in flight with a group, one entry of a group in a
-	// request, and hands the next message of a group over after the one before
-	// was acknowledged.
+	// Ordered says that the broker keeps order within a Group. The kernel then has at
+	// most one request of Send in flight with a group, and one entry of a group in it.
+	// What is received is in order by its Group, whatever Ordered says: the next message
+	// of a group is handed over after the one before was acknowledged.
 	Ordered bool
 
 	// GroupBatches lifts the limit of one entry of a group in a request. After a
@@ -247,6 +247,22 @@ type Runner interface {
 	// nil when it was told to end. All goroutines it started have ended when it
 	// returns.
 	Run(ctx context.Context, serve Serve) error
+}
+
+// Report tells the kernel an error of a Runner that is of no message: a request that has
+// failed, and that it repeats. The kernel reports it as that of a receive. Ctx is that of Run,
+// or derived from it; elsewhere nobody hears of it. It does not block.
+func Report(ctx context.Context, err error) {
+	if report, ok := ctx.Value(reporter{}).(func(error)); ok {
+		report(err)
+	}
+}
+
+type reporter struct{}
+
+// WithReport makes a context for Run: errors of [Report] go to f. It is for the kernel.
+func WithReport(ctx context.Context, f func(error)) context.Context {
+	return context.WithValue(ctx, reporter{}, f)
 }
 
 // ErrPermanent marks an error that would repeat: the sender is at fault, the queue

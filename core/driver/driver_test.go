@@ -1,6 +1,7 @@
 package driver_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -32,6 +33,17 @@ func ExampleBatchError() {
 	// Output:
 	// 2 of the batch failed, first: queue is full true
 	// batch failed
+}
+
+// A Runner whose request fails tells the kernel, and makes it again. The kernel listens by
+// WithReport.
+func ExampleReport() {
+	run := func(ctx context.Context) {
+		driver.Report(ctx, errors.New("get records: no answer in 5s"))
+	}
+	run(driver.WithReport(context.Background(), func(err error) { fmt.Println("reported:", err) }))
+	run(context.Background()) // no kernel
+	// Output: reported: get records: no answer in 5s
 }
 
 func ExampleOutcome() {

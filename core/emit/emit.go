@@ -10,6 +10,7 @@
 package emit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -65,8 +66,10 @@ func OrderBy[T any](key func(T) string) Option {
 	return func(o *options) { o.order = key }
 }
 
-// DedupBy gives each value the key by which the broker recognises a repeated one.
-// Default: the id of the message, which stays the same over retries.
+// DedupBy gives each value the key by which the broker recognises a repeated one, where it
+// does: FIFO queues and topics. Default, also for an empty key: the id of the message, which
+// stays the same over retries; of an event whose sender has set Meta.ID, that id and the
+// category.
 func DedupBy[T any](key func(T) string) Option {
 	if key == nil {
 		panic("swarm: emit.DedupBy is nil")
@@ -192,7 +195,7 @@ func (f *format[T]) encode(v T, bag *driver.Bag) error {
 			bag.Sink = f.sink(v)
 		}
 		if f.dedup != nil {
-			bag.Dedup = f.dedup(v)
+			bag.Dedup = cmp.Or(f.dedup(v), bag.Dedup)
 		}
 		return nil
 	})
@@ -287,7 +290,11 @@ func newFormat[T any](o options) format[T] {
 	}
 	if id, ok := enc.(codec.Identified[T]); ok {
 		f.body = func(v T, bag *driver.Bag) (err error) {
-			bag.Body, bag.ID, err = id.EncodeID(v, bag.ID)
+			fresh := bag.ID
+			if bag.Body, bag.ID, err = id.EncodeID(v, fresh); bag.ID != fresh {
+				// The sender's own, and he may answer by an event of the same id.
+				bag.Dedup = bag.ID + "/" + f.category
+			}
 			return err
 		}
 	} else {

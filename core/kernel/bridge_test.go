@@ -36,6 +36,33 @@ func (f *function) Run(ctx context.Context, serve driver.Serve) error {
 	return nil
 }
 
+// reporting is a runner whose request fails.
+type reporting struct{ function }
+
+func (r *reporting) Run(ctx context.Context, _ driver.Serve) error {
+	driver.Report(ctx, errors.New("no answer"))
+	<-ctx.Done()
+	return nil
+}
+
+// What a runner reports is of a receive: it is no message.
+func TestARunnerReports(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		errs := make(chan error, 1)
+		q, err := kernel.NewListener(&reporting{}, quiet(swarm.WithStdErr(errs))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go q.Run(context.Background())
+		if e, ok := errors.AsType[*swarm.ListenError](<-errs); !ok || e.Op != "receive" || e.ID != "" || e.Category != "" {
+			t.Errorf("got %v", e)
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // bridge is a function, a kernel on it, and one that emits, in a bubble.
 type bridge struct {
 	*testing.T

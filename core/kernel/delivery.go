@@ -261,8 +261,8 @@ func (e *Engine) take(b *batch) {
 	b.route()
 }
 
-// route sends the deliveries on their way: to the inlets of their categories. Of an
-// ordered broker only the first of each group goes, the others follow one by one.
+// route sends the deliveries on their way: to the inlets of their categories. Only the first
+// of each group goes, the others follow one by one.
 func (b *batch) route() {
 	for i := range b.deliveries {
 		if b.held == nil || !b.held[i] {
@@ -274,15 +274,17 @@ func (b *batch) route() {
 // chain links the deliveries of a group, and holds back all but the first. It is done
 // before anybody else knows of the batch.
 func (b *batch) chain() {
-	if !b.engine.limits.Ordered || len(b.deliveries) < 2 {
+	if len(b.deliveries) < 2 {
 		return
 	}
-	b.held = make([]bool, len(b.deliveries))
-	last := map[string]*Delivery{}
+	var last map[string]*Delivery
 	for i := range b.deliveries {
 		d := &b.deliveries[i]
 		if d.bag.Group == "" {
 			continue
+		}
+		if last == nil {
+			last, b.held = map[string]*Delivery{}, make([]bool, len(b.deliveries))
 		}
 		if before := last[d.bag.Group]; before != nil {
 			before.rest = d

@@ -368,7 +368,8 @@ func (e *Engine) start(fail func(error)) {
 		e.polls.add(1)
 		go func() {
 			defer e.polls.add(-1)
-			err := safely(func() error { return e.runner.Run(e.polling, e.serve) })
+			ctx := driver.WithReport(e.polling, e.unreceived)
+			err := safely(func() error { return e.runner.Run(ctx, e.serve) })
 			if e.polling.Err() == nil {
 				fail(err)
 			}

@@ -195,7 +195,7 @@ func (p *poller) poll(ctx context.Context) error {
 		case err != nil:
 			failures++
 			pause = outage(failures)
-			e.report.report(listenError(&driver.Bag{}, "receive", err))
+			e.unreceived(err)
 		case len(bags) == 0:
 			failures, pause = 0, e.pause
 			now := time.Now()
@@ -211,6 +211,9 @@ func (p *poller) poll(ctx context.Context) error {
 		}
 	}
 }
+
+// unreceived reports a receive that has failed.
+func (e *Engine) unreceived(err error) { e.report.report(listenError(&driver.Bag{}, "receive", err)) }
 
 func (e *Engine) receive(ctx context.Context, n int) (bags []driver.Bag, err error) {
 	if e.observers == nil {

@@ -95,6 +95,8 @@ func TestUnwrap(t *testing.T) {
 		{"EventBridge, bytes", []Envelope{EventBridge}, eventOf("Image", "me", `{"p":"aGk="}`), []got{{"Image", "me", "e-1", `{"p":"aGk="}`, true, ""}}, nil},
 		{"EventBridge in SNS", []Envelope{SNS, EventBridge}, notification(eventOf("Note", "me", `{}`), ""), []got{{"Note", "me", "e-1", `{}`, false, ""}}, nil},
 		{"S3", []Envelope{S3}, records(record1, record2), []got{s3Record, removed}, nil},
+		{"S3, spelled in another way", []Envelope{S3}, records(strings.ReplaceAll(record1, "a+b.jpg", "x%2Fa%20b%2a.jpg")), []got{{S3Record, "aws:s3", "ObjectCreated:Put/photos/x/a+b%2A.jpg/e/0055", strings.ReplaceAll(record1, "a+b.jpg", "x%2Fa%20b%2a.jpg"), false, ""}}, nil},
+		{"S3 by EventBridge, with a slash", []Envelope{EventBridge, S3}, eventOf("Object Created", "aws.s3", strings.ReplaceAll(created, "a b.jpg", "x/a b*.jpg")), []got{{S3Record, "aws:s3", "ObjectCreated:Put/photos/x/a+b%2A.jpg/v/0055", strings.ReplaceAll(fromS3Event, "a+b.jpg", "x/a+b%2A.jpg"), false, ""}}, nil},
 		{"S3 in SNS", []Envelope{SNS, S3}, notification(records(record1), ""), []got{s3Record}, nil},
 		{"S3 by EventBridge", []Envelope{EventBridge, S3}, eventOf("Object Created", "aws.s3", created), []got{{S3Record, "aws:s3", "ObjectCreated:Put/photos/a+b.jpg/v/0055", fromS3Event, false, ""}}, nil},
 		{"S3 by EventBridge in SNS", []Envelope{SNS, EventBridge, S3}, notification(eventOf("Object Created", "aws.s3", created), ""), []got{{S3Record, "aws:s3", "ObjectCreated:Put/photos/a+b.jpg/v/0055", fromS3Event, false, ""}}, nil},

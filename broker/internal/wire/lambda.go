@@ -10,7 +10,9 @@ import (
 )
 
 // Carry is driver.Limits.Carry of the brokers: the trace of an invocation of Lambda, as
-// its runtime client puts it into the context.
+// its runtime client puts it into the context. It has the lineage by which Lambda stops loops of
+// functions, too: the SDK adds that by itself only to a function of one invocation at a time,
+// and to a request, which may have messages of many.
 func Carry(ctx context.Context) map[string]string {
 	trace, _ := ctx.Value("x-amzn-trace-id").(string)
 	if trace == "" {

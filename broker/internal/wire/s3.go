@@ -120,8 +120,15 @@ type recordObject struct {
 // tell it from all others.
 func (r *heading) id() string {
 	o := r.S3.Object
-	return strings.Join([]string{r.EventName, r.S3.Bucket.Name, o.Key, cmp.Or(o.Version, o.ETag), o.Sequencer}, "/")
+	key := o.Key
+	if plain, err := url.QueryUnescape(key); err == nil {
+		key = EscapeKey(plain) // S3 spells some characters in several ways
+	}
+	return strings.Join([]string{r.EventName, r.S3.Bucket.Name, key, cmp.Or(o.Version, o.ETag), o.Sequencer}, "/")
 }
+
+// EscapeKey spells the key of an object as notifications do.
+func EscapeKey(key string) string { return strings.ReplaceAll(url.QueryEscape(key), "%2F", "/") }
 
 // isS3 tells an event of S3: nobody else can have such a source.
 func (ev *event) isS3() bool { return ev.Source == "aws.s3" && strings.HasPrefix(ev.Type, "Object ") }
@@ -156,7 +163,7 @@ func (ev *event) s3(bag *driver.Bag) error {
 		heading: heading{
 			EventSource: "aws:s3", EventTime: ev.Time, EventName: eventName(ev.Type, d.Reason, d.Deletion),
 			S3: &recordS3{Schema: "1.0", Bucket: recordBucket{Name: d.Bucket.Name}, Object: &recordObject{
-				Key:  url.QueryEscape(*d.Object.Key), // notifications have it so, events have not
+				Key:  EscapeKey(*d.Object.Key), // events have it as it is
 				Size: d.Object.Size, ETag: d.Object.ETag, Version: d.Object.Version, Sequencer: d.Object.Sequencer,
 			}},
 		},

@@ -35,7 +35,8 @@ const (
 )
 
 // Text is how SQS and SNS carry a message: a body of characters that XML has, and
-// attributes. Bytes that are no such text go as base64, with the attribute Encoding.
+// attributes. JSON that has others escapes them. Bytes that are no such text go as base64,
+// with the attribute Encoding.
 type Text struct {
 	Broker  string // in front of errors
 	Service string // the noun in them
@@ -47,7 +48,30 @@ func (Text) Body(bag *driver.Bag) (body string, plain bool) {
 	if Printable(bag.Body) {
 		return string(bag.Body), true
 	}
+	if body, ok := escaped(bag); ok {
+		return body, true
+	}
 	return base64.StdEncoding.EncodeToString(bag.Body), false
+}
+
+// length of the Body.
+func length(bag *driver.Bag) (n int, plain bool) {
+	if Printable(bag.Body) {
+		return len(bag.Body), true
+	}
+	if body, ok := escaped(bag); ok {
+		return len(body), true
+	}
+	return base64.StdEncoding.EncodedLen(len(bag.Body)), false
+}
+
+// escaped is JSON without the two characters that its strings may have, and XML has not.
+func escaped(bag *driver.Bag) (body string, ok bool) {
+	if bag.Binary {
+		return "", false
+	}
+	body = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`).Replace(string(bag.Body))
+	return body, Printable(body)
 }
 
 // Attributes yields the attributes of a bag, whose body is plain or is not.
@@ -72,13 +96,12 @@ func (t Text) Attributes(bag *driver.Bag, plain bool) func(yield func(name, valu
 }
 
 // Size counts as the services do: body, and name, type and value of each attribute.
-func (t Text) Size(bag *driver.Bag) int { return t.size(bag, Printable(bag.Body)) }
+func (t Text) Size(bag *driver.Bag) int {
+	n, plain := length(bag)
+	return n + t.sizeOfAttributes(bag, plain)
+}
 
-func (t Text) size(bag *driver.Bag, plain bool) int {
-	n := len(bag.Body)
-	if !plain {
-		n = base64.StdEncoding.EncodedLen(n)
-	}
+func (t Text) sizeOfAttributes(bag *driver.Bag, plain bool) (n int) {
 	for name, value := range t.Attributes(bag, plain) {
 		n += len(name) + len("String") + len(value)
 	}
@@ -99,7 +122,8 @@ func (t Text) Check(bag *driver.Bag, maxSize int, what string) error {
 	if trace, ok := bag.Attrs[Trace]; ok && (trace == "" || !Printable(trace)) {
 		return fmt.Errorf("%s: %s is empty or has characters that %s does not carry", t.Broker, Trace, t.Service)
 	}
-	plain, n := Printable(bag.Body), 0
+	size, plain := length(bag)
+	n := 0
 	for name, value := range t.Attributes(bag, plain) {
 		n++
 		if err := t.checkAttribute(name, value); err != nil {
@@ -109,7 +133,7 @@ func (t Text) Check(bag *driver.Bag, maxSize int, what string) error {
 	if n > MaxAttributes {
 		return fmt.Errorf("%s: message has %d attributes, %s takes %d", t.Broker, n, t.Service, MaxAttributes)
 	}
-	if n := t.size(bag, plain); n > maxSize {
+	if n := size + t.sizeOfAttributes(bag, plain); n > maxSize {
 		return fmt.Errorf("%s: message has %d bytes with its attributes, %s takes %d", t.Broker, n, what, maxSize)
 	}
 	return nil
