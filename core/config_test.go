@@ -96,6 +96,7 @@ func TestInvalidOptionsAreNamedWithTheirValue(t *testing.T) {
 		`WithPollerPool(10001)`:       swarm.WithPollerPool(10001),
 		`WithTimeToFlight(0s)`:        swarm.WithTimeToFlight(0),
 		`WithNetworkTimeout(-1ns)`:    swarm.WithNetworkTimeout(-1),
+		`WithNetworkTimeout(0s)`:      swarm.WithNetworkTimeout(0),
 		`WithDrainTimeout(0s)`:        swarm.WithDrainTimeout(0),
 		`WithLinger(-1ms)`:            swarm.WithLinger(-time.Millisecond),
 		`WithEmitWindow(0)`:           swarm.WithEmitWindow(0),

@@ -72,9 +72,10 @@
 //
 // L5 Isolation. A slow or hung consumer of one category does not stop another: while some
 // category has nothing in flight the poller asks again. What comes for a category beyond
-// its share is parked under lease, up to one more share; only when that is full too does
-// the poller hold. Nothing is released to make room. A message that cannot be decoded is
-// nacked and reported; its neighbours are delivered.
+// its share is parked under lease, up to one more share, of ten at least; only when that is
+// full too does the poller hold. Nothing goes back to make room, but what was parked for
+// TimeToFlight without one message of its category being taken: it is nacked and reported. A
+// message that cannot be decoded is nacked and reported; its neighbours are delivered.
 //
 // L6 Unknown category. By policy ([WithUnknownCategory]): nacked and reported, or
 // acknowledged; or handed to the catch-all, listen.Unknown. [WithDefaultCategory] names

@@ -33,7 +33,8 @@ var (
 	// ErrFailed is the cause of msg.Fail(nil).
 	ErrFailed = errors.New("swarm: failed without a cause")
 
-	// ErrTimeToFlight: the consumer had the message for longer than TimeToFlight.
+	// ErrTimeToFlight: the consumer had the message for longer than TimeToFlight, or took
+	// none of its category for so long, which held up others.
 	ErrTimeToFlight = errors.New("swarm: time to flight has passed")
 
 	// ErrLeaseLost: the broker may have given the message to somebody else.

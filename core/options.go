@@ -74,7 +74,8 @@ func WithPollerPool(n int) Option {
 // WithTimeToFlight limits how long a consumer may have a message, counted from the
 // hand-over. When it passes the message is nacked and its context ends. Default 1 min; of
 // an invocation of AWS Lambda, the time that it has. There it counts from the beginning
-// of the invocation, and includes what the answer takes.
+// of the invocation, and includes what the answer takes. It is also how long messages may
+// hold up other categories of which no consumer takes any: see L5 of the package.
 func WithTimeToFlight(d time.Duration) Option {
 	return duration("WithTimeToFlight", d, 1, func(c *Config) *time.Duration { return &c.TimeToFlight })
 }

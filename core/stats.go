@@ -58,7 +58,7 @@ type ListenStats struct {
 	Working   int64 `json:"working"`   // with consumers
 	Acked     int64 `json:"acked"`     // processed; at most once: handed over; of an unknown category: by policy
 	Failed    int64 `json:"failed"`    // by a consumer
-	Rejected  int64 `json:"rejected"`  // by the kernel: it cannot be read, or nobody listens
+	Rejected  int64 `json:"rejected"`  // by the kernel: it cannot be read, nobody listens, or nobody took it and others were held up
 	Expired   int64 `json:"expired"`   // the consumer had it for too long, or until the end of the kernel
 	Released  int64 `json:"released"`  // given back without having been handed over
 	LeaseLost int64 `json:"leaseLost"` // the broker has given it to somebody else

@@ -122,8 +122,12 @@ type Identified[T any] interface {
 
 // Event encodes events as {"meta":{…},"data":{…}}. What the sender left empty of the
 // metadata is filled on a copy: id, type, agent, realm and time. An empty category is
-// the category of T; it panics when T has none.
+// the category of T; it panics when T has none, or M embeds [swarm.Meta] by a pointer: there
+// would be nothing to fill, or what the sender has.
 func Event[M, T any, PM swarm.Metadata[M]](realm, agent, category string) Codec[swarm.Event[M, T]] {
+	if PM(new(M)).SwarmMeta() == nil {
+		panic(fmt.Sprintf("swarm: %T embeds swarm.Meta by a pointer: embed it by value", *new(M)))
+	}
 	return eventCodec[M, T, PM]{realm: realm, agent: agent, category: categoryOf[T](category)}
 }
 

@@ -245,7 +245,7 @@ func eventFormat[E event[M, T], M, T any, PM swarm.Metadata[M]](q Emitter, opts 
 		if meta == nil {
 			return ""
 		}
-		if m := PM(meta).SwarmMeta(); m != nil { // it may be embedded by a pointer
+		if m := PM(meta).SwarmMeta(); m != nil { // a codec of the user's may have it embedded by a pointer
 			return m.Sink
 		}
 		return ""

@@ -73,6 +73,7 @@ func start[T any](q Emitter, f format[T]) (chan<- T, <-chan T) {
 		enq:    make(chan T, cfg.EmitCapacity),
 		dlq:    make(chan T, capacity),
 	}
+	l.out.Buffered(func() int { return len(l.enq) })
 	go l.run()
 	return l.enq, l.dlq
 }

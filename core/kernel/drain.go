@@ -86,6 +86,7 @@ func (e *Engine) drain(cause error) error {
 	case <-last.Done():
 	}
 	close(e.report.ended)
+	<-e.report.flushed() // nothing blocks it any more: StdErr is the user's again
 	return result
 }
 

@@ -21,6 +21,7 @@ type Inlet struct {
 	head, tail *Delivery // waiting, in order
 	load       int       // waiting, or handed over and not settled
 	handed     int       // handed over and not settled
+	moved      time.Time // a message was handed over, or was the first to wait, last
 	closed     bool
 	listened   listened
 
@@ -75,7 +76,7 @@ func (in *Inlet) push(d *Delivery) bool {
 	}
 	first := in.head == nil
 	if first {
-		in.head = d
+		in.head, in.moved = d, time.Now()
 	} else {
 		in.tail.next = d
 	}
@@ -122,7 +123,8 @@ func (in *Inlet) Handed(d *Delivery) {
 		d.end(swarm.OutcomeAcked, 0, nil)
 		return
 	}
-	due := d.batch.due(time.Now())
+	now := time.Now()
+	due := d.batch.due(now)
 	d.mu.Lock()
 	d.handed = true
 	d.due = due
@@ -131,6 +133,7 @@ func (in *Inlet) Handed(d *Delivery) {
 		in.engine.working.add(1)
 		in.mu.Lock()
 		in.handed++
+		in.moved = now
 		in.mu.Unlock()
 	}
 	d.mu.Unlock()
@@ -152,7 +155,7 @@ func (in *Inlet) settled(d *Delivery, handed bool, outcome swarm.Outcome) {
 		resume = in.handed == in.engine.share-1 && in.head != nil
 	}
 	// A poller may wait for just this: a category with nothing in flight, or room.
-	free := in.load == 0 || in.load+1+int(in.engine.gate.reserved.Load()) >= 2*in.engine.share
+	free := in.load == 0 || in.load+1+int(in.engine.gate.reserved.Load()) >= in.engine.most
 	in.mu.Unlock()
 	if resume || !handed {
 		in.alert()
@@ -181,6 +184,28 @@ func (in *Inlet) unlink(d *Delivery) {
 		x.next = nil
 		return
 	}
+}
+
+// patience is when messages have waited for too long of which none was taken: TimeToFlight
+// after the last one was.
+func (in *Inlet) patience() time.Time {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.moved.Add(in.engine.cfg.TimeToFlight)
+}
+
+// waiting are the messages that wait.
+func (in *Inlet) waiting() []*Delivery {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.queued()
+}
+
+func (in *Inlet) queued() (all []*Delivery) {
+	for d := in.head; d != nil; d = d.next {
+		all = append(all, d)
+	}
+	return all
 }
 
 // Return settles the delivery that digest is the token of: acknowledged when err is
@@ -257,12 +282,8 @@ func (in *Inlet) Reclaim(digest swarm.Digest) {
 func (in *Inlet) Rest() []*Delivery {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.closed = true
-	var rest []*Delivery
-	for d := in.head; d != nil; d = d.next {
-		rest = append(rest, d)
-	}
-	in.head, in.tail = nil, nil
+	rest := in.queued()
+	in.closed, in.head, in.tail = true, nil, nil
 	return rest
 }
 

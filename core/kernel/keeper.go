@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -95,15 +96,26 @@ func (k *keeper) arm(t time.Time) {
 	}
 }
 
+// errNobodyTakes is why messages go back that hold up other categories.
+var errNobodyTakes = fmt.Errorf("no consumer takes messages of the category, and they hold up others: %w", swarm.ErrTimeToFlight)
+
 // sweep does what is due, and sets the timer for what is due next.
 func (k *keeper) sweep() {
 	now := time.Now()
-	var expired, lost []*Delivery
+	var expired, lost, stuck []*Delivery
 	var extend []*batch
 	var next time.Time
 	upcoming := func(t time.Time) {
 		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
 			next = t
+		}
+	}
+
+	for _, in := range k.engine.clogged() {
+		if at := in.patience(); now.Before(at) {
+			upcoming(at)
+		} else {
+			stuck = append(stuck, in.waiting()...)
 		}
 	}
 
@@ -148,6 +160,9 @@ func (k *keeper) sweep() {
 	}
 	for _, d := range lost {
 		d.lost()
+	}
+	for _, d := range stuck {
+		d.fail(swarm.OutcomeRejected, "hand over", errNobodyTakes)
 	}
 	for _, b := range extend {
 		k.engine.helpers.add(1)

@@ -28,6 +28,7 @@ type Engine struct {
 	runner   driver.Runner // takes precedence
 	limits   driver.Limits
 	share    int           // messages of a category in the hands of consumers
+	most     int           // and of those that wait for them
 	flight   time.Duration // TimeToFlight of an invocation; 0: until its own deadline
 	pause    time.Duration // after an empty receive
 	prefix   func() string
@@ -164,6 +165,9 @@ func NewEndpoint(d driver.Sender, opts ...swarm.Option) (*Endpoint, error) {
 	return &Endpoint{e}, nil
 }
 
+// minParked is for how many messages of a category there is room at least, beyond its share.
+const minParked = 10
+
 // maxEntries bounds a batch of a driver that knows no bound.
 const maxEntries = 10_000
 
@@ -213,6 +217,7 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 		e.limits.Requests = 16
 	}
 	e.share = cfg.PollerPool * e.limits.Entries
+	e.most = e.share + max(e.share, minParked)
 	e.flight = cfg.TimeToFlight
 	if cfg.TimeToFlight == 0 {
 		e.cfg.TimeToFlight = time.Minute

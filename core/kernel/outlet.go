@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -22,9 +23,11 @@ type Outlet struct {
 	ids      idBlock
 	entries  []*entry
 
-	marked chan struct{} // capacity 1: there are marks
-	mu     sync.Mutex
-	marks  []*Mark
+	filled   atomic.Int64  // when the last value was accepted, in invocations
+	marked   chan struct{} // capacity 1: there are marks
+	mu       sync.Mutex
+	marks    []*Mark
+	buffered func() int
 }
 
 // Mark is the question of an invocation to a lane: see [Outlet.Marks].
@@ -50,6 +53,21 @@ func (o *Outlet) Mark(m *Mark) {
 	case o.marked <- struct{}{}:
 	default:
 	}
+}
+
+// Buffered says how the outlet learns what is in the buffer of the channel, when the lane
+// cannot tell.
+func (o *Outlet) Buffered(f func() int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buffered = f
+}
+
+// Quiet is for the barrier.
+func (o *Outlet) Quiet(began int64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.filled.Load() < began && (o.buffered == nil || o.buffered() == 0)
 }
 
 // Marked tells that Marks has something.
@@ -97,6 +115,7 @@ func (o *Outlet) NewEntry(slot int) *Entry {
 func (o *Outlet) Fill(e *Entry) {
 	e.Bag = driver.Bag{Category: o.category, Source: o.engine.cfg.Source, ID: o.ids.next(o.engine)}
 	e.entry.attempts, e.entry.err, e.entry.carried = 0, nil, false
+	o.filled.Store(o.Now())
 	o.book.accepted(&o.open)
 }
 

@@ -118,6 +118,9 @@ func (p *poller) turn(ctx context.Context) int {
 		if n > 0 {
 			return n
 		}
+		for _, in := range e.clogged() {
+			e.keeper.expireAt(in.patience())
+		}
 		select {
 		case <-p.wake:
 		case <-ctx.Done():
@@ -128,14 +131,15 @@ func (p *poller) turn(ctx context.Context) int {
 
 // allowance is for how many messages a poller may ask now. It asks when all it has
 // received is settled, or while some category has nothing in flight; and never for
-// more than each category can take: its share in flight and one more share parked.
+// more than each category can take: its share in flight and one more share parked, ten at
+// least.
 func (e *Engine) allowance(p *poller) int {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	room, idle := 2*e.share, false
+	room, idle := e.most, false
 	look := func(in *Inlet) {
 		in.mu.Lock()
-		room = min(room, 2*e.share-in.load)
+		room = min(room, e.most-in.load)
 		idle = idle || in.load == 0
 		in.mu.Unlock()
 	}
@@ -154,6 +158,35 @@ func (e *Engine) allowance(p *poller) int {
 		return 0 // the broker takes messages back more slowly than it hands them out
 	}
 	return max(0, min(e.limits.Entries, room-int(e.gate.reserved.Load())))
+}
+
+// clogged are the inlets that are full while another one has nothing in flight, which they
+// hold up. What waits in them goes back when their patience is over. At most once nothing can
+// go back.
+func (e *Engine) clogged() (full []*Inlet) {
+	if e.receiver == nil || e.runner != nil || e.cfg.AtMostOnce {
+		return nil
+	}
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	idle := false
+	look := func(in *Inlet) {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		if idle = idle || in.load == 0; in.load >= e.most {
+			full = append(full, in)
+		}
+	}
+	for _, in := range e.inlets {
+		look(in)
+	}
+	if e.unknown != nil {
+		look(e.unknown)
+	}
+	if !idle {
+		return nil
+	}
+	return full
 }
 
 // poll asks until ctx ends. It returns an error when asking again is pointless.

@@ -68,7 +68,8 @@ func Typed[T any](q Listener, opts ...Option) (deq <-chan swarm.Msg[T], ack chan
 }
 
 // Event makes channels for events: E is an instance of [swarm.Event]. The category is
-// the name of the type of its data.
+// the name of the type of its data. An event of a foreign sender may have no Meta, or no
+// Data: it is nil then. Its Meta.Type is the sender's word, and not compared with the category.
 func Event[E event[M, T], M, T any, PM swarm.Metadata[M]](q Listener, opts ...Option) (deq <-chan swarm.Msg[E], ack chan<- swarm.Msg[E]) {
 	o := gather(opts)
 	if o.codec == nil {

@@ -24,6 +24,7 @@ type Barrier struct {
 
 	mu    sync.Mutex
 	lanes map[Lane]struct{}
+	stuck map[Lane]*Mark // those that have not answered, and the question
 	open  map[*Invocation]struct{}
 }
 
@@ -32,11 +33,15 @@ type Lane interface {
 	// Mark asks the lane to say when what it has accepted so far is done: see [Mark].
 	// It is called again when the mark expires. It must not block.
 	Mark(*Mark)
+
+	// Quiet reports that it has accepted nothing since an invocation began, and that
+	// nothing is in its buffer. The lane itself need not be able to say so.
+	Quiet(began int64) bool
 }
 
 // New makes a barrier.
 func New() *Barrier {
-	return &Barrier{lanes: map[Lane]struct{}{}, open: map[*Invocation]struct{}{}}
+	return &Barrier{lanes: map[Lane]struct{}{}, stuck: map[Lane]*Mark{}, open: map[*Invocation]struct{}{}}
 }
 
 // Join adds a lane.
@@ -51,6 +56,7 @@ func (b *Barrier) Leave(l Lane) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.lanes, l)
+	delete(b.stuck, l)
 }
 
 // Now is the time at which a lane accepts a value, in invocations.
@@ -92,7 +98,9 @@ func (inv *Invocation) End() {
 
 // Flush waits until all that any lane has accepted so far is confirmed or has failed, but
 // no longer than ctx, nor than the deadline. It returns why a value of this invocation
-// failed or was not confirmed in time. Idle lanes answer at once.
+// failed or was not confirmed in time. Idle lanes answer at once. One that hangs in code of
+// the user, and did when an earlier invocation asked, is asked if it may have a value of this
+// one.
 func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 	b := inv.barrier
 	b.mu.Lock()
@@ -102,6 +110,11 @@ func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 	}
 	f := &flush{wake: make(chan struct{}, 1), began: inv.began}
 	for l := range b.lanes {
+		if before := b.stuck[l]; before != nil && before.answered() {
+			delete(b.stuck, l)
+		} else if before != nil && l.Quiet(inv.began) {
+			continue
+		}
 		m := &Mark{flush: f, lane: l}
 		f.marks = append(f.marks, m)
 	}
@@ -142,6 +155,11 @@ func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 	defer f.mu.Unlock()
 	if inv.err == nil {
 		inv.err = f.err
+	}
+	for _, m := range left {
+		if _, here := b.lanes[m.lane]; here && !m.resolved {
+			b.stuck[m.lane] = m
+		}
 	}
 	if inv.err == nil && f.unresolved > 0 {
 		inv.err = fmt.Errorf("%d channels do not say what became of their values: %w", f.unresolved, ErrUnconfirmed)
@@ -216,6 +234,12 @@ func (m *Mark) Resolved() {
 			}
 		}
 	})
+}
+
+func (m *Mark) answered() bool {
+	m.flush.mu.Lock()
+	defer m.flush.mu.Unlock()
+	return m.resolved
 }
 
 // Began is when the invocation of the mark did: values that were accepted later are its
