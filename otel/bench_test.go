@@ -56,9 +56,8 @@ func BenchmarkBudgetTelemetry(b *testing.B) {
 			runtime.ReadMemStats(&before)
 			us := float64(f().Nanoseconds()) / 1000
 			runtime.ReadMemStats(&after)
-			allocs[name] = float64(after.Mallocs-before.Mallocs) / messages
 			if least, ok := took[name]; !ok || us < least {
-				took[name] = us
+				took[name], allocs[name] = us, float64(after.Mallocs-before.Mallocs)/messages
 			}
 		}
 	}
@@ -127,7 +126,7 @@ func byHand(tracers trace.TracerProvider, meters metric.MeterProvider) time.Dura
 			seconds.Record(ctx, 0.001, measured)
 			seconds.Record(ctx, 0.001, measured)
 		}
-		request(trace.SpanKindClient, nil)
+		seconds.Record(context.Background(), 0.001, measured) // a settlement has no span
 	}
 	return time.Since(began) / messages
 }

@@ -417,6 +417,95 @@ func TestInvocations(t *testing.T) {
 	}
 }
 
+// The span of a consumer is a child of the invocation's, else of the message's, and linked to
+// that: by the header of X-Ray alone, too.
+func TestParentAndLinkOfAProcessSpan(t *testing.T) {
+	const id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	xray := map[string]string{"AWSTraceHeader": "Root=1-" + id[:8] + "-" + id[8:] + ";Parent=" + parent + ";Sampled=1"}
+	w3c := map[string]string{"traceparent": "00-" + id + "-" + parent + "-01"}
+	for name, x := range map[string]struct {
+		traced bool
+		attrs  map[string]string
+		parent string
+		links  int
+	}{
+		"a service, X-Ray":                      {false, xray, parent, 1},
+		"a service, W3C":                        {false, w3c, parent, 1},
+		"a service, nothing":                    {false, nil, "0000000000000000", 0},
+		"a service, not readable":               {false, map[string]string{"traceparent": "00-x", "AWSTraceHeader": "Root=2-x"}, "0000000000000000", 0},
+		"a service, X-Ray is what can be read":  {false, map[string]string{"traceparent": "00-x", "AWSTraceHeader": xray["AWSTraceHeader"]}, parent, 1},
+		"an invocation that is traced, X-Ray":   {true, xray, "", 1},
+		"an invocation that is traced, W3C":     {true, w3c, "", 1},
+		"an invocation that is traced, nothing": {true, nil, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackend()
+			p := pushes{make(chan driver.Serve, 1)}
+			q, err := kernel.NewListener(p, swarm.WithLogger(slog.New(slog.DiscardHandler)), otel.WithTelemetry(b.options()...), swarm.WithBarrier(swarm.NewBarrier()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			deq, ack := listen.Typed[Order](q)
+			go q.Run(context.Background())
+			go func() {
+				for msg := range deq {
+					ack <- msg
+				}
+			}()
+			ctx, want := t.Context(), x.parent
+			if x.traced {
+				invocation, span := b.tracer.Tracer("test").Start(ctx, "invocation")
+				ctx, want = invocation, span.SpanContext().SpanID().String()
+				defer span.End()
+			}
+			if _, err := (<-p.serve)(ctx, []driver.Bag{{Category: "Order", Body: []byte(`{}`), Attrs: x.attrs}}); err != nil {
+				t.Error(err)
+			}
+			if err := q.Close(); err != nil {
+				t.Error(err)
+			}
+			s := b.one(t, "process Order")
+			if got := s.Parent().SpanID().String(); got != want || len(s.Links()) != x.links {
+				t.Errorf("parent %s, want %s; %d links", got, want, len(s.Links()))
+			}
+			if x.links > 0 && s.Links()[0].SpanContext.SpanID().String() != parent {
+				t.Errorf("linked to %s", s.Links()[0].SpanContext.SpanID())
+			}
+		})
+	}
+}
+
+// A span ends when its message was settled, however late that is told.
+func TestTheEndOfAProcessSpan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBackend()
+		q, err := embedded.Endpoint().WithQueue(queue(t)).WithKernel(
+			swarm.WithLogger(slog.New(slog.DiscardHandler)),
+			swarm.WithObserver(swarm.Observer{Settled: func(context.Context, swarm.Envelope, swarm.Settlement) { time.Sleep(3 * time.Second) }}),
+			otel.WithTelemetry(b.options()...),
+		).Build("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		deq, ack := listen.Typed[Order](q)
+		go q.Run(context.Background())
+		if err := emit.NewTyped[Order](q).Enq(t.Context(), Order{"A"}); err != nil {
+			t.Fatal(err)
+		}
+		msg := <-deq
+		synctest.Wait()
+		time.Sleep(2 * time.Second)
+		ack <- msg
+		time.Sleep(10 * time.Second)
+		if s := b.one(t, "process Order"); s.EndTime().Sub(s.StartTime()) != 2*time.Second {
+			t.Errorf("it took %s", s.EndTime().Sub(s.StartTime()))
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What is foreign or secret is in no span and no metric, unless it was asked for.
 func TestNothingIsGivenAway(t *testing.T) {
 	for _, text := range []bool{false, true} {
@@ -553,6 +642,14 @@ func TestMetrics(t *testing.T) {
 		m = b.metrics(t)
 		if n := counts(m["messaging.process.duration"]); n != 4 {
 			t.Errorf("%d messages were processed", n)
+		}
+		byError := map[string]float64{}
+		for _, p := range m["messaging.process.duration"].(metricdata.Histogram[float64]).DataPoints {
+			why, _ := p.Attributes.Value("error.type")
+			byError[why.AsString()] += p.Sum
+		}
+		if len(byError) != 2 || byError[""] != 5 || byError["*errors.errorString"] != 0 {
+			t.Errorf("seconds of processing: %v", byError)
 		}
 		if n := counts(m["swarm.listen.age"]); n != 4 {
 			t.Errorf("%d messages were received", n)

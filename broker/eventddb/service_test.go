@@ -396,6 +396,31 @@ func TestARequestThatFailsIsNoMessage(t *testing.T) {
 	})
 }
 
+// An iterator that has expired is made again. If all have, something else is wrong.
+func TestIteratorsThatExpireAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake("s1")
+		f.put("s1", "a")
+		f.fault = func(op, _ string, n int) error {
+			if op == "GetRecords" && n <= 3 {
+				return &types.ExpiredIteratorException{}
+			}
+			return nil
+		}
+		s := newService(t, f)
+		one := s.start("one")
+		time.Sleep(100 * time.Millisecond)
+		if n := f.count("GetRecords"); n > 2 {
+			t.Errorf("%d requests at once", n)
+		}
+		time.Sleep(time.Minute)
+		if got := s.got("s1"); got != "a" || len(one.errs) == 0 {
+			t.Errorf("got %s, %d reports", got, len(one.errs))
+		}
+		s.stop(one)
+	})
+}
+
 // DynamoDB takes five requests a second for a shard.
 func TestABusyShardIsAskedFiveTimesASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

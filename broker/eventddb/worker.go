@@ -211,6 +211,9 @@ func (w *worker) read() bool {
 		switch {
 		case awskit.Is[*types.ExpiredIteratorException](err):
 			iterator = nil
+			if failures++; failures > 1 { // the first is no failure: consumers took their time
+				w.complain(err, failures)
+			}
 			continue
 		case trimmed(err) && last != "":
 			w.gap()

@@ -32,9 +32,11 @@
 //
 // What is received behind a message of its group that fails goes back unseen, and SQS counts
 // that as a delivery, too. So that a redrive policy takes the poison and not what is behind
-// it, a listener receives one message at a time while a group fails for a second time and on.
-// Other instances do not know, nor do event source mappings of AWS Lambda: there have
-// maxReceiveCount well above the number of instances, or a mapping of batch size 1.
+// it, a listener receives one message at a time while one is about to come that has failed
+// twice: have a maxReceiveCount of 5 at least. Other instances do not know, nor pollers that
+// ask already, nor event source mappings of AWS Lambda: with several of them use
+// [Builder.WithBatchSize] of 1 (and mappings of that size), or count with messages among the
+// dead letters that were only behind one.
 //
 // # On the wire
 //

@@ -163,9 +163,7 @@ func (q *queue) Receive(ctx context.Context, max int) ([]driver.Bag, error) {
 	bags := make([]driver.Bag, 0, len(out.Messages))
 	for i := range out.Messages {
 		bag := q.decode(&out.Messages[i], since)
-		if bag.Group != "" {
-			q.suspects.came(bag.Group)
-		}
+		q.suspects.came(&bag, q.visibility)
 		bags = append(bags, q.open(bag)...)
 	}
 	return bags, nil
@@ -186,12 +184,12 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 		case !due:
 			r.Succeed(i) // by the last of its message
 		case outcome == driver.Ack:
+			q.suspects.passed(s[i].Bag)
 			gone = append(gone, types.DeleteMessageBatchRequestEntry{Id: awskit.Index(i), ReceiptHandle: l.receipt})
 		case outcome == driver.Nack:
-			if b := s[i].Bag; b.Group != "" && b.Attempt >= suspicious {
-				q.suspects.failed(b.Group, delay)
-			}
-			back = append(back, l.visible(i, min(delay, left(l.since))))
+			delay = min(delay, left(l.since))
+			q.suspects.failed(s[i].Bag, delay, max(q.wait, q.longest))
+			back = append(back, l.visible(i, delay))
 		default:
 			back = append(back, l.visible(i, 0))
 		}
@@ -258,6 +256,7 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 			r.Same(i, j)
 		} else if r.Succeeded(i) {
 			l.extend(asked)
+			q.suspects.came(bag, d)
 		}
 	}
 	return r.Err()

@@ -147,11 +147,13 @@ func TestEventsOfOneConversation(t *testing.T) {
 	meta := &swarm.Meta{ID: "conversation-1"}
 	ask, answer := emit.NewEvent[swarm.Event[swarm.Meta, request]](q), emit.NewEvent[swarm.Event[swarm.Meta, response]](q)
 	own := emit.NewEvent[swarm.Event[swarm.Meta, request]](q, emit.DedupBy(func(e swarm.Event[swarm.Meta, request]) string { return e.Data.Text }))
+	empty := emit.NewEvent[swarm.Event[swarm.Meta, request]](q, emit.DedupBy(func(swarm.Event[swarm.Meta, request]) string { return "" })) // as ask
 	for range 2 { // sent again after a crash, say
 		for _, err := range []error{
 			ask.Enq(t.Context(), swarm.Event[swarm.Meta, request]{Meta: meta, Data: &request{"?"}}),
 			answer.Enq(t.Context(), swarm.Event[swarm.Meta, response]{Meta: meta, Data: &response{"!"}}),
 			own.Enq(t.Context(), swarm.Event[swarm.Meta, request]{Meta: meta, Data: &request{"by its text"}}),
+			empty.Enq(t.Context(), swarm.Event[swarm.Meta, request]{Meta: meta, Data: &request{"?"}}),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -164,35 +166,105 @@ func TestEventsOfOneConversation(t *testing.T) {
 	}
 }
 
-// What waits behind poison is not taken for poison itself: SQS counts receives, also of what
-// goes back unseen.
-func TestWhatIsBehindPoisonIsNoPoison(t *testing.T) {
-	const receives = 5 // of a redrive policy
+// Ids and categories with slashes make no two keys the same.
+func TestKeysOfEventsDoNotCollide(t *testing.T) {
+	type event = swarm.Event[swarm.Meta, Note]
 	s := newStub(t)
 	s.fifo = true
-	q, err := sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).WithKernel(quiet, swarm.WithRedelivery(backoff.Constant(0))).Build("queue.fifo")
+	q, err := sqs.Emitter().WithConfig(s.Config()).WithKernel(quiet).Build("queue.fifo")
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := emit.NewTyped[Note](q)
-	for i := range 3 {
-		if err := e.Enq(t.Context(), Note{i}); err != nil {
+	for id, category := range map[string]string{"7/order": "created", "7": "order/created"} {
+		if err := emit.NewEvent[event](q, emit.Category(category)).Enq(t.Context(), event{Meta: &swarm.Meta{ID: id}, Data: &Note{1}}); err != nil {
 			t.Fatal(err)
 		}
 	}
+	q.Close()
+	if n := s.left(); n != 2 {
+		t.Errorf("2 events are confirmed, the queue has %d", n)
+	}
+}
+
+// What waits behind poison is not taken for poison itself: SQS counts receives, also of what
+// goes back unseen.
+func TestWhatIsBehindPoisonIsNoPoison(t *testing.T) {
+	type Other struct{}
+	for name, setup := range map[string]func(s *stub, q *kernel.Endpoint) (working func()){
+		"one category": func(*stub, *kernel.Endpoint) func() { return func() {} },
+		"a second one, for which the poller asks meanwhile": func(s *stub, q *kernel.Endpoint) func() {
+			listen.Typed[Other](q)
+			return func() {
+				n := s.Count("ReceiveMessage")
+				eventually(t, "the poller asks", func() bool { return s.Count("ReceiveMessage") > n || s.left() < 3 })
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStub(t)
+			s.fifo, s.receives = true, 5
+			q, err := sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).WithKernel(quiet, swarm.WithRedelivery(backoff.Constant(0))).Build("queue.fifo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := emit.NewTyped[Note](q)
+			for i := range 3 {
+				if err := e.Enq(t.Context(), Note{i}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			deq, ack := listen.Typed[Note](q)
+			working := setup(s, q)
+			go func() {
+				for msg := range deq {
+					if msg.Object.ID == 0 {
+						working()
+						msg = msg.Fail(errors.New("boom"))
+					}
+					ack <- msg
+				}
+			}()
+			go q.Run(t.Context())
+			eventually(t, "the queue is empty", func() bool { return s.left() == 0 })
+			q.Close()
+			if len(s.dead) != 1 {
+				t.Errorf("%d dead letters", len(s.dead))
+			}
+		})
+	}
+}
+
+// While poison waits for its next delivery SQS holds back its group: others do not pay for it.
+func TestOtherGroupsDoNotPayForPoison(t *testing.T) {
+	s := newStub(t)
+	s.fifo = true
+	q, err := sqs.Endpoint().WithConfig(s.Config()).WithWaitTime(time.Second).WithKernel(quiet, swarm.WithRedelivery(func(n int) time.Duration {
+		return time.Duration(n-1) * 5 * time.Minute
+	})).Build("queue.fifo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := emit.NewTyped[Note](q, emit.OrderBy(func(n Note) string { return fmt.Sprint("g", n.ID) }))
+	if err := e.Enq(t.Context(), Note{-1}); err != nil {
+		t.Fatal(err)
+	}
 	deq, ack := listen.Typed[Note](q)
 	go q.Run(t.Context())
-	for done := 0; done < 3; {
-		msg := <-deq
-		if msg.Object.ID == 0 && msg.Attempt < receives {
-			ack <- msg.Fail(errors.New("boom"))
-			continue
-		}
-		if msg.Attempt > receives {
-			t.Errorf("message %d comes for the %d. time: it would be a dead letter", msg.Object.ID, msg.Attempt)
-		}
-		ack <- msg
-		done++
+	for range 2 {
+		ack <- (<-deq).Fail(errors.New("boom"))
+	}
+	eventually(t, "it waits", func() bool { return s.Count("ChangeMessageVisibilityBatch") == 2 })
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() { _ = e.Enq(t.Context(), Note{i}) })
+	}
+	all.Wait()
+	before := s.Count("ReceiveMessage")
+	for range 200 {
+		ack <- <-deq
+	}
+	if n := s.Count("ReceiveMessage") - before; n > 30 {
+		t.Errorf("%d receives of 200 messages", n)
 	}
 	q.Close()
 }

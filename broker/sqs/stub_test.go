@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -25,6 +26,8 @@ type stub struct {
 	messages []*record
 	dedup    map[string]string // key to message id
 	sequence int
+	receives int // after so many a message is a dead letter; 0: never
+	dead     []*record
 	attrs    map[string]string
 }
 
@@ -217,11 +220,16 @@ func (s *stub) take(limit int, visibility time.Duration, f awstest.Fault) (got [
 			busy[m.group] = true
 		}
 	}
-	for _, m := range s.messages {
+	for _, m := range slices.Clone(s.messages) {
 		if len(got) == limit {
 			break
 		}
 		if now.Before(m.visible) || s.fifo && busy[m.group] {
+			continue
+		}
+		if s.receives > 0 && m.received == s.receives {
+			s.dead = append(s.dead, m)
+			s.messages = slices.DeleteFunc(s.messages, func(x *record) bool { return x == m })
 			continue
 		}
 		m.received++

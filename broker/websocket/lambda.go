@@ -38,10 +38,15 @@ func newFunction(sender driver.Sender, protocols []string) *lambdakit.WholeFunct
 // within has clients that connect answered while they wait. What else they do goes on behind
 // their backs for as long as the function may run.
 func within(bags []driver.Bag) time.Duration {
-	if bags[0].Category == RouteConnect {
-		return connectTimeout
+	if bags[0].Category != RouteConnect {
+		return 0
 	}
-	return 0
+	// It waits since the request: the function may have had to start. Who waits for longer
+	// has a clock of his own.
+	if waited := time.Since(bags[0].SentAt); waited > 0 && waited < connectTimeout {
+		return max(connectTimeout-waited, time.Second)
+	}
+	return connectTimeout
 }
 
 // connectTimeout is how long API Gateway waits for an integration; then it turns the client

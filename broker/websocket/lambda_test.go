@@ -297,15 +297,21 @@ func TestClientsThatConnectWait29Seconds(t *testing.T) {
 		serve(says, ack, func(msg swarm.Msg[Say]) error { return hang(msg.Context()) })
 		go q.Run(context.Background())
 		h := <-handler
-		for payload, want := range map[string]time.Duration{
-			eventOf("CONNECT", websocket.RouteConnect, "r1"): 29 * time.Second,
-			eventOf("MESSAGE", "Say", "r2", "body", "{}"):    5 * time.Minute,
+		for _, x := range []struct {
+			kind, route  string
+			waited, want time.Duration // until the function was there, and how long it has
+		}{
+			{"CONNECT", websocket.RouteConnect, 0, 29 * time.Second},
+			{"CONNECT", websocket.RouteConnect, 8 * time.Second, 21 * time.Second},
+			{"CONNECT", websocket.RouteConnect, time.Hour, 29 * time.Second}, // nobody waits for so long: the clocks differ
+			{"CONNECT", websocket.RouteConnect, -time.Hour, 29 * time.Second},
+			{"MESSAGE", "Say", 8 * time.Second, 5 * time.Minute},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			began := time.Now()
-			_, err := h.Invoke(ctx, []byte(payload))
-			if took := time.Since(began); !errors.Is(err, swarm.ErrTimeToFlight) || took > want || took < want-3*time.Second {
-				t.Errorf("%s after %s: %v", payload, took, err)
+			_, err := h.Invoke(ctx, []byte(eventOf(x.kind, x.route, "r", "body", "{}", ".requestTimeEpoch", began.Add(-x.waited).UnixMilli())))
+			if took := time.Since(began); !errors.Is(err, swarm.ErrTimeToFlight) || took > x.want || took < x.want-3*time.Second {
+				t.Errorf("%+v after %s: %v", x, took, err)
 			}
 			cancel()
 		}

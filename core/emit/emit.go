@@ -291,9 +291,9 @@ func newFormat[T any](o options) format[T] {
 	if id, ok := enc.(codec.Identified[T]); ok {
 		f.body = func(v T, bag *driver.Bag) (err error) {
 			fresh := bag.ID
-			if bag.Body, bag.ID, err = id.EncodeID(v, fresh); bag.ID != fresh {
+			if bag.Body, bag.ID, err = id.EncodeID(v, fresh); bag.ID != fresh && bag.ID != "" {
 				// The sender's own, and he may answer by an event of the same id.
-				bag.Dedup = bag.ID + "/" + f.category
+				bag.Dedup = fmt.Sprintf("%d/%s/%s", len(bag.ID), bag.ID, f.category)
 			}
 			return err
 		}

@@ -360,8 +360,8 @@ func (t *trace) values() context.Context {
 // consumer has it: then it is told behind that.
 func (d *Delivery) conclude(outcome swarm.Outcome, err error) {
 	t := d.trace
-	s := swarm.Settlement{Outcome: outcome, Err: err, At: time.Now()}
 	t.mu.Lock()
+	s := swarm.Settlement{Outcome: outcome, Err: err, At: time.Now()} // not before it began
 	if t.state != waiting {
 		s.Took = s.At.Sub(t.began)
 	}

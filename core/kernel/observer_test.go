@@ -142,7 +142,7 @@ func TestAttributesOfObserversTravel(t *testing.T) {
 func TestAttributesOfObserversAreNotChanged(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig()
-		r.limits.Attrs = []string{"a", "b"}
+		r.limits.Attrs = []string{"a", "b", "never"}
 		a, b := map[string]string{"a": "1", "other": "1"}, map[string]string{"b": "2"}
 		always := func(attrs map[string]string) swarm.Option {
 			return swarm.WithObserver(swarm.Observer{Accepted: func(context.Context, swarm.Envelope) map[string]string { return attrs }})
@@ -157,7 +157,13 @@ func TestAttributesOfObserversAreNotChanged(t *testing.T) {
 			})
 		}
 		senders.Wait()
-		if err := q.Close(); err != nil || len(a) != 2 || len(b) != 1 {
+		own := q.NewBag("Note")
+		own.Body, own.Attrs = []byte("{}"), map[string]string{"a": "mine"}
+		if err := q.Enqueue(t.Context(), &own); err != nil || own.Attrs["a"] != "mine" || own.Attrs["b"] != "2" {
+			t.Error("what a bag has is its own:", own.Attrs, err)
+		}
+		r.sent = slices.DeleteFunc(r.sent, func(bag driver.Bag) bool { return bag.ID == own.ID })
+		if err := q.Close(); err != nil || len(a) != 2 || len(b) != 1 || len(r.sent) != 10 {
 			t.Error(err, a, b)
 		}
 		for _, bag := range r.sent {

@@ -116,8 +116,8 @@ func (w *witness) observer() swarm.Observer {
 		Settled: func(ctx context.Context, e swarm.Envelope, s swarm.Settlement) {
 			w.note(func() {
 				w.settled++
-				if s.Outcome < swarm.OutcomeAcked || s.Outcome > swarm.OutcomeLost {
-					w.fault("%q: %v", e.ID, s.Outcome)
+				if s.Outcome < swarm.OutcomeAcked || s.Outcome > swarm.OutcomeLost || s.Took < 0 {
+					w.fault("%q: %v after %s", e.ID, s.Outcome, s.Took)
 				}
 				t, _ := ctx.Value(tokenKey{}).(*token)
 				if t == nil {
