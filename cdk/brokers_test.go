@@ -1,6 +1,7 @@
 package cdk_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -117,7 +118,7 @@ func TestEventBridge(t *testing.T) {
 }
 
 func TestEventBridgeAddEventBus(t *testing.T) {
-	for name, want := range map[string]string{"shop": `"shop"`, "arn:aws:events:eu-west-1:1:event-bus/shop": `"shop"`} {
+	for name, want := range map[string]string{"shop": `"shop"`, "arn:aws:events:eu-west-1:1:event-bus/shop": `"arn:aws:events:eu-west-1:1:event-bus/shop"`} {
 		stack := newStack(t)
 		b := eventbridge.NewBroker(stack, new("Broker"), nil)
 		b.AddEventBus(name)
@@ -313,7 +314,7 @@ func TestEventDDB(t *testing.T) {
 	}, "TablePropsV2.PartitionKey: is missing")
 	fails(t, func() { eventddb.NewBroker(third, new("B2"), nil).NewSink(nil) }, "Broker.Table: there is no table")
 	fails(t, func() { eventddb.NewBroker(third, new("B3"), nil).AddTable("") }, "AddTable: the name is missing")
-	fails(t, func() { eventddb.NewBroker(third, new("B4"), nil).AddTable("a", "b", "c") }, "AddTable: a table has one stream")
+	fails(t, func() { eventddb.NewBroker(third, new("B4"), nil).AddTable("users", "b", "c") }, "AddTable: a table has one stream")
 	imported := eventddb.NewBroker(third, new("B5"), nil)
 	imported.AddTable("users")
 	fails(t, func() { imported.NewSink(&eventddb.SinkProps{Function: function()}) }, "construct test/B5/function: SinkProps.Table: has no stream")
@@ -414,5 +415,98 @@ func TestIdentity(t *testing.T) {
 				expect(t, f, "Properties/Environment/Variables/CONFIG_SWARM_REALM", `"realm"`)
 			}
 		})
+	}
+}
+
+// What a broker is given is a name or an ARN of its own kind, and known.
+func TestGivenResources(t *testing.T) {
+	stack := newStack(t)
+	n := 0
+	id := func() *string { n++; return new(fmt.Sprint("B", n)) }
+	queue := func(s string) func() { return func() { sqs.NewBroker(stack, id(), nil).AddQueue(s) } }
+	topic := func(s string) func() { return func() { sns.NewBroker(stack, id(), nil).AddTopic(s) } }
+	bus := func(s string) func() { return func() { eventbridge.NewBroker(stack, id(), nil).AddEventBus(s) } }
+	bucket := func(s string) func() { return func() { events3.NewBroker(stack, id(), nil).AddBucket(s) } }
+	table := func(s ...string) func() {
+		return func() { eventddb.NewBroker(stack, id(), nil).AddTable(s[0], s[1:]...) }
+	}
+	token := *awscdk.NewCfnParameter(stack, new("Token"), nil).ValueAsString()
+	for _, x := range []struct {
+		f    func()
+		want string
+	}{
+		{queue("https://sqs.eu-west-1.amazonaws.com/1/orders"), "AddQueue: \"https://sqs.eu-west-1.amazonaws.com/1/orders\" is neither a name nor an ARN"},
+		{queue("orders queue"), "is neither a name nor an ARN"},
+		{queue("arn:aws:sns:eu-west-1:1:orders"), "is not the ARN of a queue"},
+		{queue(token), "AddQueue: is known at deployment only: set Broker.Queue"},
+		{topic("arn:aws:sqs:eu-west-1:1:orders"), "is not the ARN of a topic"},
+		{topic(token), "set Broker.Topic"},
+		{bus("arn:aws:events:eu-west-1:1:rule/x"), "is not the ARN of a bus"},
+		{bus(token), "set Broker.Bus"},
+		{bucket("arn:aws:s3:::b/*"), "is not the ARN of a bucket"},
+		{bucket(token), "set Broker.Bucket"},
+		{table("arn:aws:dynamodb:eu-west-1:1:table/a/index/b"), "is not the ARN of a table"},
+		{table(token), "set Broker.Table"},
+		{table("users", "2026-01-01"), "AddTable: \"2026-01-01\" is not the ARN of the stream of users"},
+		{table("users", "arn:aws:dynamodb:eu-west-1:1:table/orders/stream/2026"), "is not the ARN of the stream of users"},
+	} {
+		fails(t, x.f, x.want)
+	}
+}
+
+// Where dead letters could not go, or would go to two places, is an error.
+func TestDeadLettersThatCannotBe(t *testing.T) {
+	stack := newStack(t)
+	fifo := awssqs.NewQueue(stack, new("Dead"), &awssqs.QueueProps{Fifo: new(true)})
+	standard := awssqs.NewQueue(stack, new("Standard"), nil)
+	topic := sns.NewBroker(stack, new("SNS"), nil)
+	topic.NewTopic(nil)
+	fails(t, func() { topic.NewSink(&sns.SinkProps{Function: function(), DeadLetterQueue: fifo}) }, "SinkProps.DeadLetterQueue: is a FIFO queue")
+	bus := eventbridge.NewBroker(stack, new("Bus"), nil)
+	bus.NewEventBus(nil)
+	fails(t, func() { bus.NewSink(&eventbridge.SinkProps{Function: function(), DeadLetterQueue: fifo}) }, "is a FIFO queue")
+	table := eventddb.NewBroker(stack, new("DDB"), nil)
+	table.NewTable(nil)
+	fails(t, func() { table.NewSink(&eventddb.SinkProps{Function: function(), DeadLetterQueue: fifo}) }, "is a FIFO queue")
+	fails(t, func() {
+		table.NewSink(&eventddb.SinkProps{Function: function(), DeadLetterQueue: standard,
+			EventSource: &awslambdaeventsources.DynamoEventSourceProps{StartingPosition: awslambda.StartingPosition_LATEST, OnFailure: awslambdaeventsources.NewSqsDlq(standard)}})
+	}, "SinkProps.DeadLetterQueue: contradicts EventSource.OnFailure")
+	for name, props := range map[string]*awssqs.QueueProps{
+		"A": {DeadLetterQueue: &awssqs.DeadLetterQueue{Queue: fifo, MaxReceiveCount: new(5.0)}},
+		"B": {Fifo: new(true), DeadLetterQueue: &awssqs.DeadLetterQueue{Queue: standard, MaxReceiveCount: new(5.0)}},
+	} {
+		fails(t, func() { sqs.NewBroker(stack, &name, nil).NewQueue(props) }, "QueueProps.DeadLetterQueue: must be of the type of its queue")
+	}
+}
+
+// A pattern that matches nothing, or something else, is no pattern.
+func TestPatternsThatMatchNothing(t *testing.T) {
+	for want, f := range map[string]func(){
+		"eventbridge.Category([]): names are missing":      func() { eventbridge.Like(eventbridge.Category()) },
+		`eventbridge.Source([""]): names are missing`:      func() { eventbridge.Like(eventbridge.Source("")) },
+		`eventbridge.Has(""): a part of the key`:           func() { eventbridge.Like(eventbridge.Has("")) },
+		`eventbridge.Has("a..b"): a part of the key`:       func() { eventbridge.Like(eventbridge.Has("a..b")) },
+		`eventbridge.Has("a"): a filter is empty`:          func() { eventbridge.Like(eventbridge.Has("a", map[string]any{})) },
+		`eventbridge.Has("a"): 12345678901234567: the CDK`: func() { eventbridge.Like(eventbridge.Has("a", 12345678901234567)) },
+	} {
+		func() {
+			defer func() {
+				if text := fmt.Sprint(recover()); !strings.Contains(text, want) {
+					t.Errorf("got %s, want %s", text, want)
+				}
+			}()
+			f()
+		}()
+	}
+}
+
+// A bucket of another stack has a sink, too.
+func TestEventS3OfAnotherStack(t *testing.T) {
+	stack := newStack(t)
+	other := awscdk.NewStack(awscdk.App_Of(stack).(awscdk.App), new("other"), nil)
+	events3.NewSink(other, new("Sink"), &events3.SinkProps{Bucket: awss3.NewBucket(stack, new("Bucket"), nil), Function: function()})
+	if x := synth(t, other); len(x.all("AWS::Lambda::Function")) == 0 {
+		t.Error("there is no function")
 	}
 }

@@ -91,11 +91,14 @@ func TestBuild(t *testing.T) {
 	}
 	// And other ones another.
 	changed := connector()
-	changed.Toolchain = &scud.Toolchain{LDFlags: []string{"-X main.x=y"}, LDVars: map[string]string{"runtime.defaultGOROOT": "x"}}
+	changed.Toolchain = &scud.Toolchain{LDFlags: []string{"-X main.x=y"}, LDVars: map[string]string{"runtime.defaultGOROOT": "it's with spaces"}}
 	changed.SourceCodeVersion = "v1"
 	if _, other := sink(t, changed).bootstrap(); other == key {
 		t.Error("another binary is the same asset")
 	}
+	quoted := connector()
+	quoted.Toolchain = &scud.Toolchain{LDVars: map[string]string{"main.x": `'"`}}
+	fails(t, func() { sink(t, quoted) }, "LDVars of main.x: the value has both kinds of quotes")
 	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "swarm-cdk-*")); len(left) > 0 {
 		t.Errorf("folders left: %q", left)
 	}

@@ -209,3 +209,19 @@ func TestSQSErrors(t *testing.T) {
 		})
 	}
 }
+
+// A visibility timeout that is known at deployment only is taken.
+func TestSQSVisibilityOfAParameter(t *testing.T) {
+	stack := newStack(t)
+	p := awscdk.NewCfnParameter(stack, new("V"), &awscdk.CfnParameterProps{Type: new("Number")})
+	b := sqs.NewBroker(stack, new("Broker"), nil)
+	b.NewQueue(&awssqs.QueueProps{VisibilityTimeout: awscdk.Duration_Seconds(p.ValueAsNumber())})
+	b.NewSink(&sqs.SinkProps{Function: function()})
+	seen := false
+	for _, r := range synth(t, stack).resources {
+		seen = seen || r["Type"] == "AWS::SQS::Queue" && strings.Contains(marshal(t, r["Properties"]), `"VisibilityTimeout":{"Ref":"V"}`)
+	}
+	if !seen {
+		t.Error("no queue has the parameter")
+	}
+}

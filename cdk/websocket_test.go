@@ -1,6 +1,7 @@
 package cdk_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -207,6 +208,11 @@ func TestWebSocketErrors(t *testing.T) {
 			b.NewGateway(nil)
 			b.NewSink(&websocket.SinkProps{Route: "Say", Routes: []string{"Say"}, Function: function()})
 		}, "SinkProps.Route: Say has a function already"},
+		"authorizer of another route": {func(b *websocket.Broker) {
+			b.NewGateway(nil)
+			auth := websocket.NewBroker(b.Construct, new("Other"), nil).NewAuthorizerApiKey(key)
+			b.NewSink(&websocket.SinkProps{Route: "Say", Function: function(), Authorizer: auth})
+		}, "SinkProps.Authorizer: guards the route $connect, which the sink has not"},
 		"late authorizer": {func(b *websocket.Broker) { b.NewGateway(nil); b.NewAuthorizerApiKey(key) }, "AuthorizerApiKeyProps: the gateway is there already"},
 		"two authorizers": {func(b *websocket.Broker) { b.NewAuthorizerApiKey(key); b.NewAuthorizerApiKey(key) }, "AuthorizerApiKeyProps: there is an authorizer already"},
 		"no key":          {func(b *websocket.Broker) { b.NewAuthorizerApiKey(nil) }, "AuthorizerApiKeyProps: is missing"},
@@ -238,5 +244,34 @@ func TestWebSocketErrors(t *testing.T) {
 			_, b := newWebSocket(t)
 			fails(t, func() { c.f(b) }, c.want)
 		})
+	}
+}
+
+// An API that seems to be guarded is, or is not made.
+func TestWebSocketAuthorizerSetTooLate(t *testing.T) {
+	stack := newStack(t)
+	other := websocket.NewBroker(stack, new("Other"), nil)
+	b := websocket.NewBroker(stack, new("Broker"), nil)
+	b.NewGateway(nil)
+	b.Authorizer = other.NewAuthorizerApiKey(&websocket.AuthorizerApiKeyProps{Access: "ada", Secret: "lovelace"})
+	defer func() {
+		if text := fmt.Sprint(recover()); !strings.Contains(text, "Broker.Authorizer: was set after NewGateway") {
+			t.Errorf("got %.300s", text)
+		}
+	}()
+	synth(t, stack)
+}
+
+// The function that is made for the authorizer has an id of its own.
+func TestWebSocketSinkCalledConnect(t *testing.T) {
+	stack := newStack(t)
+	b := websocket.NewBroker(stack, new("Broker"), nil)
+	b.NewAuthorizerApiKey(&websocket.AuthorizerApiKeyProps{Access: "ada", Secret: "lovelace"})
+	b.NewGateway(nil)
+	f := function()
+	f.SourceCodeLambda = "cmd/Connect"
+	b.NewSink(&websocket.SinkProps{Route: "Say", Function: f})
+	if all := routes(synth(t, stack)); all["$connect"] == nil || all["Say"] == nil {
+		t.Errorf("routes: %v", all)
 	}
 }

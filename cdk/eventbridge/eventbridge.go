@@ -28,8 +28,6 @@
 package eventbridge
 
 import (
-	"strings"
-
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
@@ -92,14 +90,12 @@ func (b *Broker) NewEventBus(props *awsevents.EventBusProps) awsevents.IEventBus
 }
 
 // AddEventBus takes a bus that exists, by its name or ARN: "default" is the one that each
-// account has.
+// account has. One of another account or region, which only an ARN can name, may be written
+// to, if it lets; rules, which sinks have, are where the bus is.
 func (b *Broker) AddEventBus(eventBusName string) awsevents.IEventBus {
 	b.vacant()
-	if eventBusName == "" {
-		construct.Fail(b.Construct, "AddEventBus", "the name is missing")
-	}
 	from := awsevents.EventBus_FromEventBusName
-	if strings.HasPrefix(eventBusName, "arn:") {
+	if _, arn := construct.Given(b.Construct, "AddEventBus", "events", eventBusName); arn {
 		from = awsevents.EventBus_FromEventBusArn
 	}
 	b.Bus = from(b.Construct, jsii.String("Bus"), &eventBusName)
@@ -127,13 +123,23 @@ func (b *Broker) GrantWrite(f awslambda.Function) {
 	bus := b.bus()
 	bus.GrantPutEventsTo(f, nil)
 	construct.Grant(f, bus.EventBusArn(), "events:DescribeEventBus")
-	construct.Setenv(f, "GrantWrite", construct.EnvTargetEventBus, bus.EventBusName())
+	construct.Setenv(f, "GrantWrite", construct.EnvTargetEventBus, named(f, bus))
 }
 
 // GrantRead tells the function which bus it is. There is nothing to allow: what reads a bus
 // is a rule, which a sink has.
 func (b *Broker) GrantRead(f awslambda.Function) {
-	construct.Setenv(f, "GrantRead", construct.EnvSourceEventBus, b.bus().EventBusName())
+	construct.Setenv(f, "GrantRead", construct.EnvSourceEventBus, named(f, b.bus()))
+}
+
+// named is how a function calls the bus: by its name, if it is of the function's own account
+// and region.
+func named(scope constructs.Construct, bus awsevents.IEventBus) *string {
+	at, here := bus.Env(), awscdk.Stack_Of(scope)
+	if *at.Account == *here.Account() && *at.Region == *here.Region() {
+		return bus.EventBusName()
+	}
+	return bus.EventBusArn()
 }
 
 // SinkProps are those of a sink. Function is required, and EventBus where there is no broker.
@@ -183,7 +189,7 @@ func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 		Property:    "SinkProps.Function",
 		Props:       props.Function,
 		Identity:    construct.Identity{Agent: props.Agent, Realm: props.Realm},
-		Env:         map[string]*string{construct.EnvSourceEventBus: props.EventBus.EventBusName()},
+		Env:         map[string]*string{construct.EnvSourceEventBus: named(s.Construct, props.EventBus)},
 		DeadLetters: dead,
 	}.New(s.Construct, "Function")
 

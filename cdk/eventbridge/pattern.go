@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -63,15 +64,18 @@ type event[M, T any] interface {
 
 // Category matches the categories, which EventBridge has as detail-type.
 func Category(categories ...string) Expr {
-	return func(p *awsevents.EventPattern) { p.DetailType = among(p.DetailType, categories) }
+	return func(p *awsevents.EventPattern) { p.DetailType = among("Category", p.DetailType, categories) }
 }
 
 // Source matches what the agents have sent, see swarm.WithSource.
 func Source(agents ...string) Expr {
-	return func(p *awsevents.EventPattern) { p.Source = among(p.Source, agents) }
+	return func(p *awsevents.EventPattern) { p.Source = among("Source", p.Source, agents) }
 }
 
-func among(seq *[]*string, more []string) *[]*string {
+func among(what string, seq *[]*string, more []string) *[]*string {
+	if len(more) == 0 || slices.Contains(more, "") {
+		panic(fmt.Errorf("swarm: eventbridge.%s(%q): names are missing: nothing would match", what, more))
+	}
 	out := []*string{}
 	if seq != nil {
 		out = append(out, *seq...)
@@ -93,6 +97,9 @@ func Has(key string, values ...any) Expr {
 			p.Detail = &map[string]any{}
 		}
 		path, at := strings.Split(key, "."), *p.Detail
+		if slices.Contains(path, "") {
+			panic(fmt.Errorf("swarm: eventbridge.Has(%q): a part of the key is empty", key))
+		}
 		for i, name := range path {
 			switch next := at[name].(type) {
 			case nil:
@@ -130,7 +137,13 @@ func alternatives(key string, seq []any, values []any) []any {
 		if err := json.Unmarshal(raw, &as); err != nil {
 			panic(fmt.Errorf("swarm: eventbridge.Has(%q): %w", key, err))
 		}
+		filter, object := as.(map[string]any)
+		n, number := as.(float64)
 		switch _, array := as.([]any); {
+		case object && len(filter) == 0:
+			panic(fmt.Errorf("swarm: eventbridge.Has(%q): a filter is empty", key))
+		case number && math.Abs(n) > maxNumber:
+			panic(fmt.Errorf("swarm: eventbridge.Has(%q): %s: the CDK for Go has numbers up to 2^53", key, raw))
 		case array:
 			panic(fmt.Errorf("swarm: eventbridge.Has(%q): %s is an array: give its values, one by one", key, raw))
 		case null(as):
@@ -140,6 +153,9 @@ func alternatives(key string, seq []any, values []any) []any {
 	}
 	return seq
 }
+
+// maxNumber is the largest that is exact in JavaScript, which the CDK is.
+const maxNumber = 1 << 53
 
 // null reports whether there is one in the value.
 func null(v any) bool {

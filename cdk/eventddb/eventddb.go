@@ -27,6 +27,7 @@ package eventddb
 import (
 	"strings"
 
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdaeventsources"
@@ -101,17 +102,19 @@ func (b *Broker) NewTable(props *awsdynamodb.TablePropsV2) awsdynamodb.ITableV2 
 func (b *Broker) AddTable(tableName string, streamArn ...string) awsdynamodb.ITableV2 {
 	b.vacant()
 	attrs := &awsdynamodb.TableAttributesV2{}
-	switch {
-	case tableName == "":
-		construct.Fail(b.Construct, "AddTable", "the name is missing")
-	case len(streamArn) > 1:
-		construct.Fail(b.Construct, "AddTable", "a table has one stream, not %d", len(streamArn))
-	case strings.HasPrefix(tableName, "arn:"):
+	name, arn := construct.Given(b.Construct, "AddTable", "dynamodb", tableName)
+	if arn {
 		attrs.TableArn = &tableName
-	default:
+	} else {
 		attrs.TableName = &tableName
 	}
-	if len(streamArn) > 0 {
+	switch {
+	case len(streamArn) > 1:
+		construct.Fail(b.Construct, "AddTable", "a table has one stream, not %d", len(streamArn))
+	case len(streamArn) == 0:
+	case !*awscdk.Token_IsUnresolved(streamArn[0]) && !strings.Contains(streamArn[0], ":table/"+name+"/stream/"):
+		construct.Fail(b.Construct, "AddTable", "%.200q is not the ARN of the stream of %s", streamArn[0], name)
+	default:
 		attrs.TableStreamArn = &streamArn[0]
 	}
 	b.Table = construct.Try(b.Construct, "AddTable", func() awsdynamodb.ITableV2 {
@@ -200,6 +203,9 @@ func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 	construct.Default(&source.ReportBatchItemFailures, func() *bool { return jsii.Bool(true) })
 	construct.Default(&source.BisectBatchOnError, func() *bool { return jsii.Bool(true) })
 	construct.Default(&source.RetryAttempts, func() *float64 { return jsii.Number(10) })
+	if props.DeadLetterQueue != nil && source.OnFailure != nil {
+		construct.Fail(s.Construct, "SinkProps.DeadLetterQueue", "contradicts EventSource.OnFailure: what failed goes to one place")
+	}
 	s.DeadLetterQueue = props.DeadLetterQueue
 	construct.Default(&source.OnFailure, func() awslambda.IEventSourceDlq {
 		return awslambdaeventsources.NewSqsDlq(construct.DeadLetters(s.Construct, &s.DeadLetterQueue)())

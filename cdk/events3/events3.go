@@ -25,8 +25,7 @@
 package events3
 
 import (
-	"strings"
-
+	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdaeventsources"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awss3"
@@ -95,11 +94,8 @@ func (b *Broker) NewBucket(props *awss3.BucketProps) awss3.IBucket {
 // elsewhere stay.
 func (b *Broker) AddBucket(bucketName string) awss3.IBucket {
 	b.vacant()
-	if bucketName == "" {
-		construct.Fail(b.Construct, "AddBucket", "the name is missing")
-	}
 	from := awss3.Bucket_FromBucketName
-	if strings.HasPrefix(bucketName, "arn:") {
+	if _, arn := construct.Given(b.Construct, "AddBucket", "s3", bucketName); arn {
 		from = awss3.Bucket_FromBucketArn
 	}
 	b.Bucket = construct.Try(b.Construct, "AddBucket", func() awss3.IBucket { return from(b.Construct, jsii.String("Bucket"), &bucketName) })
@@ -171,7 +167,8 @@ type Sink struct {
 }
 
 // NewSink makes a function that consumes events of a bucket. Its environment has the bucket:
-// CONFIG_SWARM_SOURCE_S3.
+// CONFIG_SWARM_SOURCE_S3. That of a bucket of another stack is not: the bucket needs the
+// function, which then could not need the bucket.
 func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 	s := &Sink{Construct: construct.New("events3.NewSink", scope, id)}
 	switch {
@@ -186,11 +183,15 @@ func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 	}
 	construct.Default(&source.Events, func() *[]awss3.EventType { return &[]awss3.EventType{awss3.EventType_OBJECT_CREATED} })
 	s.DeadLetterQueue = props.DeadLetterQueue
+	env := map[string]*string{}
+	if awscdk.Stack_Of(props.Bucket) == awscdk.Stack_Of(s.Construct) {
+		env[construct.EnvSourceS3] = props.Bucket.BucketName()
+	}
 	s.Handler = construct.Function{
 		Property:    "SinkProps.Function",
 		Props:       props.Function,
 		Identity:    construct.Identity{Agent: props.Agent, Realm: props.Realm},
-		Env:         map[string]*string{construct.EnvSourceS3: props.Bucket.BucketName()},
+		Env:         env,
 		DeadLetters: construct.DeadLetters(s.Construct, &s.DeadLetterQueue),
 	}.New(s.Construct, "Function")
 	construct.Try(s.Construct, "SinkProps.EventSource", func() any {

@@ -13,7 +13,9 @@
 // # Defaults
 //
 //	queue      encrypted with keys of SQS, by TLS only
-//	           messages go to the dead letters after 5 receives, and stay there for 14 days
+//	           messages go to the dead letters after 5 receives, and stay there for 14 days;
+//	           of a FIFO queue also those that were only behind one, but for an
+//	           EventSource.BatchSize of 1
 //	           visibility timeout of 6 times the function's timeout, and the batching window
 //	sink       ReportBatchItemFailures; one for a queue
 //
@@ -98,6 +100,9 @@ func (b *Broker) NewQueue(props *awssqs.QueueProps) awssqs.IQueue {
 		q.DeadLetterQueue = &awssqs.DeadLetterQueue{Queue: dead, MaxReceiveCount: jsii.Number(5)}
 	} else if n := q.DeadLetterQueue.MaxReceiveCount; n != nil && *n < 5 {
 		construct.Warn(b.Construct, "receives", "messages are dead letters after %v receives: those that a busy function was not given count, AWS advises 5 at least", *n)
+	}
+	if dead := q.DeadLetterQueue.Queue; dead != nil && *dead.Fifo() != (q.Fifo != nil && *q.Fifo) {
+		construct.Fail(b.Construct, "QueueProps.DeadLetterQueue", "must be of the type of its queue: FIFO for FIFO, standard for standard")
 	}
 	if q.EncryptionMasterKey == nil {
 		construct.Default(&q.Encryption, func() awssqs.QueueEncryption { return awssqs.QueueEncryption_SQS_MANAGED })
@@ -233,6 +238,7 @@ func (s *Sink) visibility(q awssqs.IQueue, source *awslambdaeventsources.SqsEven
 	switch has := queue.VisibilityTimeout(); {
 	case has == nil:
 		queue.SetVisibilityTimeout(&want)
+	case *awscdk.Token_IsUnresolved(has): // known at deployment only
 	case *has < timeout:
 		construct.Fail(s.Construct, "QueueProps.VisibilityTimeout", "%v s: Lambda refuses a queue with less than the timeout of its function, %v s", *has, timeout)
 	case *has < want:

@@ -34,6 +34,7 @@
 package websocket
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/aws/aws-cdk-go/awscdk/v2"
@@ -161,15 +162,13 @@ func (b *Broker) NewGateway(props *WebSocketApiProps) awsapigatewayv2.WebSocketA
 	})
 	b.newStage(&p)
 	if p.Connect != nil {
-		b.sink("Connect", &SinkProps{Route: RouteConnect, Function: p.Connect}, "WebSocketApiProps.Connect")
+		b.sink(*construct.FreeID(b.Construct, "Connect"), &SinkProps{Route: RouteConnect, Function: p.Connect}, "WebSocketApiProps.Connect")
 	}
 	if p.Disconnect != nil {
-		b.sink("Disconnect", &SinkProps{Route: RouteDisconnect, Function: p.Disconnect}, "WebSocketApiProps.Disconnect")
+		b.sink(*construct.FreeID(b.Construct, "Disconnect"), &SinkProps{Route: RouteDisconnect, Function: p.Disconnect}, "WebSocketApiProps.Disconnect")
 	}
-	if b.Authorizer != nil {
-		// A sink may still come for $connect: whether there is one shows at the end.
-		awscdk.Aspects_Of(b.Construct).Add(&connector{broker: b}, nil)
-	}
+	// A sink may still come for $connect: whether there is one shows at the end.
+	awscdk.Aspects_Of(b.Construct).Add(&connector{broker: b, authorizer: b.Authorizer}, nil)
 	return b.Gateway
 }
 
@@ -209,15 +208,20 @@ func (b *Broker) newStage(p *WebSocketApiProps) {
 // connector is the aspect that makes the function of $connect if nothing else is there for
 // the authorizer to guard.
 type connector struct {
-	broker *Broker
-	once   sync.Once
+	broker     *Broker
+	authorizer awsapigatewayv2.IWebSocketRouteAuthorizer
+	once       sync.Once
 }
 
 // Visit is called by the CDK, first with the broker.
 func (c *connector) Visit(constructs.IConstruct) {
 	c.once.Do(func() {
-		if b := c.broker; !b.routes[RouteConnect] {
-			b.sink("Connect", &SinkProps{Route: RouteConnect, quiet: true, Function: &scud.FunctionGoProps{
+		b := c.broker
+		if b.Authorizer != c.authorizer {
+			construct.Fail(b.Construct, "Broker.Authorizer", "was set after NewGateway: the API would be open")
+		}
+		if b.Authorizer != nil && !b.routes[RouteConnect] {
+			b.sink(*construct.FreeID(b.Construct, "Connect"), &SinkProps{Route: RouteConnect, quiet: true, Function: &scud.FunctionGoProps{
 				SourceCodeModule: "github.com/fogfish/swarm/cdk",
 				SourceCodeLambda: "websocket/connector",
 			}}, "WebSocketApiProps.Connect")
@@ -232,6 +236,7 @@ func (b *Broker) NewSink(props *SinkProps) *Sink {
 		construct.Fail(b.Construct, "SinkProps", "is missing")
 	}
 	p := *props
+	p.guards(b.Construct)
 	return b.sink(*construct.FunctionID(b.Construct, p.Function), &p, "SinkProps.Function")
 }
 
@@ -298,6 +303,13 @@ func (p *SinkProps) all() []string {
 	return append([]string{p.Route}, p.Routes...)
 }
 
+// guards fails when there is an authorizer, and nothing that it could guard.
+func (p *SinkProps) guards(scope constructs.Construct) {
+	if p.Authorizer != nil && !slices.Contains(p.all(), RouteConnect) {
+		construct.Fail(scope, "SinkProps.Authorizer", "guards the route $connect, which the sink has not: let the broker make it before the gateway, or give it to the sink of $connect")
+	}
+}
+
 // Sink is a function that consumes messages of clients.
 type Sink struct {
 	constructs.Construct
@@ -310,6 +322,7 @@ func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 	if props == nil {
 		construct.Fail(scope, "SinkProps", "is missing")
 	}
+	props.guards(scope)
 	return newSink(scope, id, props, "SinkProps.Function")
 }
 

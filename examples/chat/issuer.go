@@ -18,20 +18,21 @@ import (
 // issuer signs tokens for whoever asks, by the name they say. It is for development only: a
 // real one wants to know who it is.
 type issuer struct {
-	url string
-	kid string
-	key ed25519.PrivateKey
+	url      string
+	reserved string // nobody's name: clients are known by names, whatever they show
+	kid      string
+	key      ed25519.PrivateKey
 }
 
 const audience = "chat"
 
 // newIssuer has a key of its own, so that its tokens are good until the program ends.
-func newIssuer(url string) *issuer {
+func newIssuer(url, reserved string) *issuer {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		log.Fatal(err) // never: the source of random numbers does not fail
 	}
-	return &issuer{url: url, kid: rand.Text(), key: key}
+	return &issuer{url: url, reserved: reserved, kid: rand.Text(), key: key}
 }
 
 // ServeHTTP serves what authorizers ask an issuer for: its public keys.
@@ -54,6 +55,10 @@ func (i *issuer) login(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimSpace(who.Name)
 	if n := utf8.RuneCountInString(name); n == 0 || n > 32 || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		http.Error(w, "want a name of up to 32 letters", http.StatusBadRequest)
+		return
+	}
+	if strings.EqualFold(name, i.reserved) { // who shows the API key has it
+		http.Error(w, "the name is taken", http.StatusForbidden)
 		return
 	}
 	now := time.Now()

@@ -92,7 +92,7 @@ func (c *chat) start(ctx context.Context, l net.Listener) (err error) {
 	}()
 	host := local(l)
 	if c.issuer == nil {
-		c.issuer = newIssuer("http://" + host)
+		c.issuer = newIssuer("http://"+host, c.access)
 	}
 	env := []string{
 		"CONFIG_SWARM_TARGET_WS_URL=http://" + host + "/dev",

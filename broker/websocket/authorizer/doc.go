@@ -42,7 +42,9 @@
 // Later events of the connection have, in the context of the authorizer:
 //
 //	auth             basic (API key) or jwt
-//	principalId      who it is: access, or sub of the token
+//	principalId      who it is: access, or sub of the token. Where clients may have either,
+//	                 only auth and principalId together say who: an issuer may name its
+//	                 user as an access
 //	sub              the same
 //	scope            separated by spaces; of a token, its claim
 //	iss              of a token

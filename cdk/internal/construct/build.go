@@ -46,7 +46,11 @@ func compile(spec *scud.FunctionGoProps, dir string) error {
 		ldflags = append(ldflags, "-X main.version="+spec.SourceCodeVersion)
 	}
 	for _, name := range slices.Sorted(maps.Keys(spec.Toolchain.LDVars)) {
-		ldflags = append(ldflags, "-X "+name+"="+spec.Toolchain.LDVars[name])
+		quoted, err := quote(name + "=" + spec.Toolchain.LDVars[name])
+		if err != nil {
+			return fmt.Errorf("LDVars of %s: %w", name, err)
+		}
+		ldflags = append(ldflags, "-X "+quoted)
 	}
 	pkg := path.Join(spec.SourceCodeModule, filepath.ToSlash(spec.SourceCodeLambda))
 	// Revision and time of the commit would make another binary of the same code.
@@ -69,6 +73,16 @@ func compile(spec *scud.FunctionGoProps, dir string) error {
 		return fmt.Errorf("%s is no package main", pkg)
 	}
 	return nil
+}
+
+// quote makes one word of text, for -ldflags: quotes have no escapes in them there.
+func quote(text string) (string, error) {
+	for _, q := range []string{"'", `"`} {
+		if !strings.Contains(text, q) {
+			return q + text + q, nil
+		}
+	}
+	return "", errors.New("the value has both kinds of quotes, which go build cannot take")
 }
 
 func explain(pkg string, out []byte, err error) error {

@@ -135,6 +135,9 @@ func FunctionID(scope constructs.Construct, f scud.FunctionProps) *string {
 func DeadLetters(scope constructs.Construct, q *awssqs.IQueue) func() awssqs.IQueue {
 	return func() awssqs.IQueue {
 		Default(q, func() awssqs.IQueue { return NewDeadLetters(scope, "DeadLetters", false) })
+		if *(*q).Fifo() {
+			Fail(scope, "SinkProps.DeadLetterQueue", "is a FIFO queue: what a function or a subscription has failed goes to standard ones only")
+		}
 		return *q
 	}
 }

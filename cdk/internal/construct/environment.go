@@ -67,8 +67,10 @@ func remember(f awslambda.Function, mark, name, value string) {
 	f.Node().AddMetadata(jsii.String(metadata), name+mark+value, nil)
 }
 
-// Setenv gives the function a variable, unless its user has set it. A variable that has
-// another value is an error: the function would find just one of two queues.
+// Setenv gives the function a variable, unless the user of a sink has set it among the
+// properties of its function. A variable that has another value is an error: the function
+// would find just one of two queues. Of a function that is no sink's the CDK does not tell
+// what its user has set.
 func Setenv(f awslambda.Function, property, name string, value *string) {
 	for _, m := range *f.Node().Metadata() {
 		text, _ := m.Data.(string)

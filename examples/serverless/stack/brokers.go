@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/base64"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/jsii-runtime-go"
@@ -12,6 +15,19 @@ import (
 	"github.com/fogfish/swarm/cdk/sqs"
 	"github.com/fogfish/swarm/cdk/websocket"
 )
+
+// apiKey is the one that clients show: of the context (cdk deploy -c secret=…), or a new one.
+// The template has it in plain text, and an output says it: it is an example. An API for others
+// than you has it of a secret of AWS Secrets Manager, or takes tokens.
+func apiKey(stack awscdk.Stack) *websocket.AuthorizerApiKeyProps {
+	secret, _ := stack.Node().TryGetContext(jsii.String("secret")).(string)
+	if secret == "" {
+		secret = rand.Text()
+	}
+	key := base64.RawURLEncoding.EncodeToString([]byte("example:" + secret))
+	awscdk.NewCfnOutput(stack, jsii.String("Key"), &awscdk.CfnOutputProps{Value: jsii.String("?apikey=" + key)})
+	return &websocket.AuthorizerApiKeyProps{Access: "example", Secret: secret}
+}
 
 // A queue, and one that the function sends to.
 func newSQS(stack awscdk.Stack) {
@@ -58,10 +74,10 @@ func newEventDDB(stack awscdk.Stack) {
 	broker.NewSink(&eventddb.SinkProps{Function: example("eventddb")})
 }
 
-// Clients show an API key, which the template has in plain text: it is an example.
+// Clients show an API key.
 func newWebSocket(stack awscdk.Stack) {
 	broker := websocket.NewBroker(stack, jsii.String("Broker"), nil)
-	broker.NewAuthorizerApiKey(&websocket.AuthorizerApiKeyProps{Access: "example", Secret: "secret"})
+	broker.NewAuthorizerApiKey(apiKey(stack))
 	broker.NewGateway(nil)
 	broker.NewSink(&websocket.SinkProps{Route: "Say", Function: own("echo")})
 	awscdk.NewCfnOutput(stack, jsii.String("URL"), &awscdk.CfnOutputProps{Value: broker.Stage.Url()})

@@ -51,7 +51,7 @@ func newJoined(stack awscdk.Stack) {
 
 	// Functions have no memory of their own: a table knows who is there.
 	clients := websocket.NewBroker(stack, jsii.String("Clients"), nil)
-	clients.NewAuthorizerApiKey(&websocket.AuthorizerApiKeyProps{Access: "example", Secret: "secret"})
+	clients.NewAuthorizerApiKey(apiKey(stack))
 	clients.NewGateway(nil)
 	clients.GrantWrite(notify.Handler)
 	presence := clients.NewSink(&websocket.SinkProps{

@@ -11,7 +11,8 @@
 //
 //	CDK_CONTEXT_JSON='{"swarm:goarch":"amd64"}'
 //
-// which is what cdk synth makes of -c swarm:goarch=amd64.
+// which is what cdk synth makes of -c swarm:goarch=amd64. Clients of WebSocket APIs show an API
+// key, which is an output: of -c secret=…, or a new one at each synthesis.
 package main
 
 import (

@@ -40,6 +40,10 @@ func TestMain(m *testing.M) {
 // synth is the template of an application, and the folder that has it.
 func synth(t *testing.T, name string, context map[string]any) (raw []byte, dir string) {
 	t.Helper()
+	if context == nil {
+		context = map[string]any{}
+	}
+	context["secret"] = "secret"
 	app := awscdk.NewApp(&awscdk.AppProps{Outdir: jsii.String(t.TempDir()), AnalyticsReporting: jsii.Bool(false), Context: &context})
 	stack := newStack(app, name)
 	dir = *app.Synth(nil).Directory()

@@ -26,7 +26,8 @@ func main() {
 	deq, ack := eventddb.Listen[uploads.Uploaded](in)
 	go func() {
 		for msg := range deq {
-			if msg.Object.Kind == eventddb.Remove {
+			switch msg.Object.Kind {
+			case eventddb.Remove, eventddb.Expire:
 				ack <- msg
 				continue
 			}
