@@ -901,8 +901,12 @@ var brokenKernels = []mutant{
 		caught: []string{
 			"E1 groups: values of one group stay in order, whatever fails",
 			"E1 groups: at most one entry of a group is in flight",
-			"L9 order: a group waits for its failed message, other groups go on",
 		}},
+	{name: "does not know the groups of what it receives", on: fifo,
+		kernel: between(func(d full) *tampered {
+			return &tampered{full: d, receive: received(d, func(bag *driver.Bag) { bag.Group = "" })}
+		}),
+		caught: []string{"L9 order: a group waits for its failed message, other groups go on"}},
 	{name: "confirms before the broker has", on: emitOnly,
 		kernel: between(func(d full) *tampered { return &tampered{full: d, send: later(time.Millisecond, d.Send)} }),
 		caught: []string{

@@ -242,9 +242,12 @@ var brokenFunctions = []brokenFunction{
 			return outcomeOf(bags, driver.Ack), err
 		}), []string{"B1 answer: messages"}},
 	{"knows no groups", FunctionFeatures{Ordered: true},
-		func() functionSabotage {
-			return functionSabotage{limits: func(l *driver.Limits) { l.Ordered = false }}
-		}, []string{"B3 group"}},
+		serving(func(serve driver.Serve, ctx context.Context, bags []driver.Bag) ([]driver.Settlement, error) {
+			for i := range bags {
+				bags[i].Group = ""
+			}
+			return serve(ctx, bags)
+		}), []string{"B3 group"}},
 	{"waits for the rest when one has failed", FunctionFeatures{Whole: true},
 		func() functionSabotage { return functionSabotage{limits: func(l *driver.Limits) { l.Whole = false }} }, []string{"B3 whole"}},
 	{"acknowledges what nobody listens to", FunctionFeatures{},
