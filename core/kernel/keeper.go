@@ -111,6 +111,7 @@ func (k *keeper) sweep() {
 		}
 	}
 
+	k.armed.Store(0) // first: who arms it from here on is not overlooked
 	for _, in := range k.engine.clogged() {
 		if at := in.patience(); now.Before(at) {
 			upcoming(at)
@@ -120,7 +121,6 @@ func (k *keeper) sweep() {
 	}
 
 	k.mu.Lock()
-	k.armed.Store(0)
 	if k.closed {
 		k.mu.Unlock()
 		return
