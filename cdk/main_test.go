@@ -223,7 +223,7 @@ func list(t testing.TB, v any) (out []string) {
 // leastPrivilege: no action and no resource has a star in it, but for
 //
 //	/*                        at the end of a bucket: its objects
-//	/stage/*/@connections/*   connections, which have no names before they are there
+//	/stage/POST/@connections/* connections, which have no names before they are there
 //
 // and nobody but a service gets access by a policy of a resource, on a condition. The only
 // managed policy is that of the function by which the CDK tells buckets whom to notify: the
@@ -239,7 +239,7 @@ func (x *template) leastPrivilege() {
 			}
 			for _, resource := range list(x, s["Resource"]) {
 				objects := regexp.MustCompile(`/\*"(]]})?$`).MatchString(resource) && strings.Contains(marshal(x, s["Action"]), "s3:")
-				connections := regexp.MustCompile(`"/\w+/\*/@connections/\*"]]}$`).MatchString(resource)
+				connections := regexp.MustCompile(`"/\w+/POST/@connections/\*"]]}$`).MatchString(resource)
 				if strings.Contains(resource, "*") && !objects && !connections {
 					x.Errorf("%s allows %s on %s", name, marshal(x, s["Action"]), resource)
 				}

@@ -263,8 +263,18 @@ func (b *Broker) sink(id string, p *SinkProps, property string) *Sink {
 // websocket.Emitter().Build("").
 func (b *Broker) GrantWrite(f awslambda.Function) {
 	stage := b.stage()
-	stage.GrantManagementApiAccess(f)
+	post(b.Gateway, stage, f)
 	construct.Setenv(f, "GrantWrite", construct.EnvTargetWS, stage.CallbackUrl())
+}
+
+// post lets the function send to the clients of the stage, and not ask or disconnect them, as
+// the grant of the CDK would.
+func post(api awsapigatewayv2.WebSocketApi, stage awsapigatewayv2.WebSocketStage, f awslambda.Function) {
+	construct.Grant(f, awscdk.Stack_Of(api).FormatArn(&awscdk.ArnComponents{
+		Service:      jsii.String("execute-api"),
+		Resource:     api.ApiId(),
+		ResourceName: jsii.String(*stage.StageName() + "/POST/@connections/*"),
+	}), "execute-api:ManageConnections")
 }
 
 // GrantRead tells the function which API it is. There is nothing to allow: API Gateway
@@ -361,7 +371,7 @@ func newSink(scope constructs.Construct, id *string, props *SinkProps, property 
 		construct.Warn(s.Construct, "timeout", "the timeout of the function is %v s, and API Gateway gives up after %v s", t, integration)
 	}
 	if !props.quiet {
-		props.Stage.GrantManagementApiAccess(s.Handler)
+		post(props.Gateway, props.Stage, s.Handler)
 	}
 	for _, route := range routes {
 		options := &awsapigatewayv2.WebSocketRouteOptions{
