@@ -222,7 +222,7 @@ func list(t testing.TB, v any) (out []string) {
 
 // leastPrivilege: no action and no resource has a star in it, but for
 //
-//	/*                        at the end of a bucket: its objects
+//	/*                         at the end of a bucket: its objects
 //	/stage/POST/@connections/* connections, which have no names before they are there
 //
 // and nobody but a service gets access by a policy of a resource, on a condition. The only
