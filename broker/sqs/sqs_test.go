@@ -147,8 +147,9 @@ func TestEventsOfOneConversation(t *testing.T) {
 	meta := &swarm.Meta{ID: "conversation-1"}
 	ask, answer := emit.NewEvent[swarm.Event[swarm.Meta, request]](q), emit.NewEvent[swarm.Event[swarm.Meta, response]](q)
 	own := emit.NewEvent[swarm.Event[swarm.Meta, request]](q, emit.DedupBy(func(e swarm.Event[swarm.Meta, request]) string { return e.Data.Text }))
-	empty := emit.NewEvent[swarm.Event[swarm.Meta, request]](q, emit.DedupBy(func(swarm.Event[swarm.Meta, request]) string { return "" })) // as ask
-	for range 2 {                                                                                                                          // sent again after a crash, say
+	// Without a key of its own it is as ask.
+	empty := emit.NewEvent[swarm.Event[swarm.Meta, request]](q, emit.DedupBy(func(swarm.Event[swarm.Meta, request]) string { return "" }))
+	for range 2 { // sent again after a crash, say
 		for _, err := range []error{
 			ask.Enq(t.Context(), swarm.Event[swarm.Meta, request]{Meta: meta, Data: &request{"?"}}),
 			answer.Enq(t.Context(), swarm.Event[swarm.Meta, response]{Meta: meta, Data: &response{"!"}}),

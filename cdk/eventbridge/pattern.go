@@ -137,16 +137,19 @@ func alternatives(key string, seq []any, values []any) []any {
 		if err := json.Unmarshal(raw, &as); err != nil {
 			panic(fmt.Errorf("swarm: eventbridge.Has(%q): %w", key, err))
 		}
-		filter, object := as.(map[string]any)
-		n, number := as.(float64)
-		switch _, array := as.([]any); {
-		case object && len(filter) == 0:
-			panic(fmt.Errorf("swarm: eventbridge.Has(%q): a filter is empty", key))
-		case number && math.Abs(n) > maxNumber:
-			panic(fmt.Errorf("swarm: eventbridge.Has(%q): %s: the CDK for Go has numbers up to 2^53", key, raw))
-		case array:
+		switch v := as.(type) {
+		case []any:
 			panic(fmt.Errorf("swarm: eventbridge.Has(%q): %s is an array: give its values, one by one", key, raw))
-		case null(as):
+		case map[string]any:
+			if len(v) == 0 {
+				panic(fmt.Errorf("swarm: eventbridge.Has(%q): a filter is empty", key))
+			}
+		case float64:
+			if math.Abs(v) > maxNumber {
+				panic(fmt.Errorf("swarm: eventbridge.Has(%q): %s: the CDK for Go has numbers up to 2^53", key, raw))
+			}
+		}
+		if null(as) {
 			panic(fmt.Errorf("swarm: eventbridge.Has(%q): %s: the CDK for Go drops null", key, raw))
 		}
 		seq = append(seq, as)

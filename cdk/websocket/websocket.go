@@ -236,7 +236,6 @@ func (b *Broker) NewSink(props *SinkProps) *Sink {
 		construct.Fail(b.Construct, "SinkProps", "is missing")
 	}
 	p := *props
-	p.guards(b.Construct)
 	return b.sink(*construct.FunctionID(b.Construct, p.Function), &p, "SinkProps.Function")
 }
 
@@ -245,7 +244,7 @@ func (b *Broker) sink(id string, p *SinkProps, property string) *Sink {
 		construct.Fail(b.Construct, "SinkProps.Gateway", "is not the gateway of the broker: leave it out")
 	}
 	p.Gateway, p.Stage = b.Gateway, b.Stage
-	if p.Authorizer == nil {
+	if p.Authorizer == nil && slices.Contains(p.all(), RouteConnect) {
 		p.Authorizer = b.Authorizer
 	}
 	for _, route := range p.all() {
@@ -313,13 +312,6 @@ func (p *SinkProps) all() []string {
 	return append([]string{p.Route}, p.Routes...)
 }
 
-// guards fails when there is an authorizer, and nothing that it could guard.
-func (p *SinkProps) guards(scope constructs.Construct) {
-	if p.Authorizer != nil && !slices.Contains(p.all(), RouteConnect) {
-		construct.Fail(scope, "SinkProps.Authorizer", "guards the route $connect, which the sink has not: let the broker make it before the gateway, or give it to the sink of $connect")
-	}
-}
-
 // Sink is a function that consumes messages of clients.
 type Sink struct {
 	constructs.Construct
@@ -332,17 +324,12 @@ func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 	if props == nil {
 		construct.Fail(scope, "SinkProps", "is missing")
 	}
-	props.guards(scope)
 	return newSink(scope, id, props, "SinkProps.Function")
 }
 
 func newSink(scope constructs.Construct, id *string, props *SinkProps, property string) *Sink {
 	s := &Sink{Construct: construct.New("websocket.NewSink", scope, id)}
 	routes := props.all()
-	byDefault := false
-	for _, route := range routes {
-		byDefault = byDefault || route == RouteDefault
-	}
 	switch {
 	case props.Gateway == nil:
 		construct.Fail(s.Construct, "SinkProps.Gateway", "is missing")
@@ -350,7 +337,9 @@ func newSink(scope constructs.Construct, id *string, props *SinkProps, property 
 		construct.Fail(s.Construct, "SinkProps.Stage", "is missing")
 	case len(routes) == 0:
 		construct.Fail(s.Construct, "SinkProps.Route", "is missing")
-	case props.Category != "" && !byDefault:
+	case props.Authorizer != nil && !slices.Contains(routes, RouteConnect):
+		construct.Fail(s.Construct, "SinkProps.Authorizer", "guards the route $connect, which the sink has not: let the broker make it before the gateway, or give it to the sink of $connect")
+	case props.Category != "" && !slices.Contains(routes, RouteDefault):
 		construct.Fail(s.Construct, "SinkProps.Category", "%s: only messages of $default have no category of their own", props.Category)
 	}
 	env := map[string]*string{}

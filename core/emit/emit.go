@@ -25,7 +25,7 @@ import (
 // build them.
 type Emitter interface {
 	Config() swarm.Config
-	Outlet(category string, window int) *kernel.Outlet
+	Outlet(category string, window int, buffered func() int) *kernel.Outlet
 	NewBag(category string) driver.Bag
 	Enqueue(ctx context.Context, bag *driver.Bag) error
 	Reject(ctx context.Context, bag *driver.Bag, err error) error

@@ -66,14 +66,14 @@ func start[T any](q Emitter, f format[T]) (chan<- T, <-chan T) {
 	if cfg.DeadLetterHandled && !cfg.AtMostOnce {
 		capacity = 0 // who takes a dead letter has dealt with it: a buffer has not
 	}
+	enq := make(chan T, cfg.EmitCapacity)
 	l := &lane[T]{
 		format: f,
-		out:    q.Outlet(f.category, cfg.EmitWindow),
+		out:    q.Outlet(f.category, cfg.EmitWindow, func() int { return len(enq) }),
 		cfg:    cfg,
-		enq:    make(chan T, cfg.EmitCapacity),
+		enq:    enq,
 		dlq:    make(chan T, capacity),
 	}
-	l.out.Buffered(func() int { return len(l.enq) })
 	go l.run()
 	return l.enq, l.dlq
 }

@@ -3,7 +3,6 @@ package kernel_test
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,15 +18,7 @@ import (
 func TestB4_AValueThatWasGivenUpFailsLater(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBridge(t, driver.Limits{}, swarm.WithNetworkTimeout(5*time.Second), swarm.WithNoRetry())
-		var hang atomic.Bool
-		hang.Store(true)
-		b.out.send = func(ctx context.Context, _ []driver.Bag) error {
-			if hang.Load() {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
-		}
+		hang := b.hang()
 		deq, ack := listen.Typed[Note](b.q)
 		enq, _ := emit.Typed[Note](b.emit) // its dlq is not read
 		go func() {

@@ -100,6 +100,20 @@ func (b *bridge) start() {
 	b.serve = <-b.f.serve
 }
 
+// hang makes the requests of the emitter hang, until the answer is false.
+func (b *bridge) hang() *atomic.Bool {
+	var hang atomic.Bool
+	hang.Store(true)
+	b.out.send = func(ctx context.Context, _ []driver.Bag) error {
+		if hang.Load() {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}
+	return &hang
+}
+
 func (b *bridge) close() {
 	b.Helper()
 	if err := b.q.Close(); err != nil {

@@ -89,12 +89,16 @@ type Listener struct{ *Engine }
 // Endpoint is a kernel that emits and listens.
 type Endpoint struct{ *Engine }
 
-// Outlet makes the engine's end of an emit lane with a window of values; for package
-// emit.
-func (e *Emitter) Outlet(category string, window int) *Outlet { return e.outlet(category, window) }
+// Outlet makes the engine's end of an emit lane with a window of values, whose channel says
+// how many it has buffered; for package emit.
+func (e *Emitter) Outlet(category string, window int, buffered func() int) *Outlet {
+	return e.outlet(category, window, buffered)
+}
 
 // Outlet is [Emitter.Outlet].
-func (e *Endpoint) Outlet(category string, window int) *Outlet { return e.outlet(category, window) }
+func (e *Endpoint) Outlet(category string, window int, buffered func() int) *Outlet {
+	return e.outlet(category, window, buffered)
+}
 
 // NewBag makes a bag with a fresh id, for Enqueue; for package emit.
 func (e *Emitter) NewBag(category string) driver.Bag { return e.newBag(category) }

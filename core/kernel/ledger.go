@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -214,14 +215,7 @@ func (e *Engine) Stats() swarm.Stats {
 	}
 	now := time.Now()
 	e.mu.RLock()
-	emitted, inlets := make(map[string]*emitted, len(e.emitted)), make([]*Inlet, 0, len(e.inlets)+1)
-	maps.Copy(emitted, e.emitted)
-	for _, in := range e.inlets {
-		inlets = append(inlets, in)
-	}
-	if e.unknown != nil {
-		inlets = append(inlets, e.unknown)
-	}
+	emitted, inlets := maps.Clone(e.emitted), slices.Collect(e.bound)
 	e.mu.RUnlock()
 
 	if e.emits {

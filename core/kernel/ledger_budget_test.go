@@ -45,7 +45,7 @@ func BenchmarkBudgetUnobserved(b *testing.B) {
 	})
 
 	// The places that look for observers: on the way out, and on the way in.
-	o := q.Outlet("Note", 1)
+	o := q.Outlet("Note", 1, func() int { return 0 })
 	entry := o.NewEntry(0)
 	d := &Delivery{}
 	call := func(context.Context) error { return nil }

@@ -27,7 +27,7 @@ type Outlet struct {
 	marked   chan struct{} // capacity 1: there are marks
 	mu       sync.Mutex
 	marks    []*Mark
-	buffered func() int
+	buffered func() int // values that the channel holds, when the lane cannot tell
 }
 
 // Mark is the question of an invocation to a lane: see [Outlet.Marks].
@@ -55,20 +55,8 @@ func (o *Outlet) Mark(m *Mark) {
 	}
 }
 
-// Buffered says how the outlet learns what is in the buffer of the channel, when the lane
-// cannot tell.
-func (o *Outlet) Buffered(f func() int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.buffered = f
-}
-
 // Quiet is for the barrier.
-func (o *Outlet) Quiet(began int64) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.filled.Load() < began && (o.buffered == nil || o.buffered() == 0)
-}
+func (o *Outlet) Quiet(began int64) bool { return o.filled.Load() < began && o.buffered() == 0 }
 
 // Marked tells that Marks has something.
 func (o *Outlet) Marked() <-chan struct{} { return o.marked }
@@ -244,7 +232,7 @@ func (o *Outlet) Report(err error) { o.engine.report.report(err) }
 func (o *Outlet) Warn(msg string) { o.engine.report.log.Warn("swarm: "+msg, "category", o.category) }
 
 // outlet makes the outlet of a lane with a window.
-func (e *Engine) outlet(category string, window int) *Outlet {
+func (e *Engine) outlet(category string, window int, buffered func() int) *Outlet {
 	if !e.emits {
 		panic("swarm: emit on a kernel that only listens")
 	}
@@ -256,7 +244,7 @@ func (e *Engine) outlet(category string, window int) *Outlet {
 	defer e.mu.Unlock()
 	e.flushing.add(1)
 	e.outletsOpen.add(1)
-	o := &Outlet{engine: e, category: category, book: book, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
+	o := &Outlet{engine: e, category: category, book: book, buffered: buffered, replies: make(chan *Entry, window), marked: make(chan struct{}, 1)}
 	e.outlets[o] = struct{}{}
 	e.cfg.Barrier.Join(o)
 	return o

@@ -136,20 +136,15 @@ func (p *poller) turn(ctx context.Context) int {
 func (e *Engine) allowance(p *poller) int {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	if len(e.inlets) == 0 && e.unknown == nil {
+		return 0 // nobody listens: the broker keeps its messages
+	}
 	room, idle := e.most, false
-	look := func(in *Inlet) {
+	for in := range e.bound {
 		in.mu.Lock()
 		room = min(room, e.most-in.load)
 		idle = idle || in.load == 0
 		in.mu.Unlock()
-	}
-	for _, in := range e.inlets {
-		look(in)
-	}
-	if e.unknown != nil {
-		look(e.unknown)
-	} else if len(e.inlets) == 0 {
-		return 0 // nobody listens: the broker keeps its messages
 	}
 	if p.open.Load() > 0 && !idle {
 		return 0
@@ -170,18 +165,12 @@ func (e *Engine) clogged() (full []*Inlet) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	idle := false
-	look := func(in *Inlet) {
+	for in := range e.bound {
 		in.mu.Lock()
-		defer in.mu.Unlock()
 		if idle = idle || in.load == 0; in.load >= e.most {
 			full = append(full, in)
 		}
-	}
-	for _, in := range e.inlets {
-		look(in)
-	}
-	if e.unknown != nil {
-		look(e.unknown)
+		in.mu.Unlock()
 	}
 	if !idle {
 		return nil

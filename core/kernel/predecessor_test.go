@@ -542,15 +542,7 @@ func TestEM22_CloseDuringTheFlush(t *testing.T) {
 func TestEM21_ManyGivenUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBridge(t, driver.Limits{}, swarm.WithEmitWindow(5), swarm.WithNoRetry(), swarm.WithNetworkTimeout(20*time.Second))
-		var hang atomic.Bool
-		hang.Store(true)
-		b.out.send = func(ctx context.Context, _ []driver.Bag) error {
-			if hang.Load() {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
-		}
+		hang := b.hang()
 		deq, ack := listen.Typed[Note](b.q)
 		enq, _ := emit.Typed[Note](b.emit)
 		go work(deq, ack, func(msg swarm.Msg[Note]) {

@@ -36,6 +36,18 @@ func (e *Engine) bind(category, goType string, catchAll bool) *Inlet {
 	return in
 }
 
+// bound yields all inlets, the catch-all too. Callers hold mu.
+func (e *Engine) bound(yield func(*Inlet) bool) {
+	for _, in := range e.inlets {
+		if !yield(in) {
+			return
+		}
+	}
+	if e.unknown != nil {
+		yield(e.unknown)
+	}
+}
+
 // category of a received message.
 func (e *Engine) category(bag *driver.Bag) string {
 	if bag.Category == "" {

@@ -45,34 +45,31 @@ type Text struct {
 
 // Body of a bag, and whether it goes as it is.
 func (Text) Body(bag *driver.Bag) (body string, plain bool) {
-	if Printable(bag.Body) {
-		return string(bag.Body), true
-	}
-	if body, ok := escaped(bag); ok {
-		return body, true
+	if text, ok := printable(bag); ok {
+		return string(text), true
 	}
 	return base64.StdEncoding.EncodeToString(bag.Body), false
 }
 
 // length of the Body.
 func length(bag *driver.Bag) (n int, plain bool) {
-	if Printable(bag.Body) {
-		return len(bag.Body), true
-	}
-	if body, ok := escaped(bag); ok {
-		return len(body), true
+	if text, ok := printable(bag); ok {
+		return len(text), true
 	}
 	return base64.StdEncoding.EncodedLen(len(bag.Body)), false
 }
 
-// escaped is JSON without the two characters that its strings may have, and XML has not.
-func escaped(bag *driver.Bag) (body string, ok bool) {
-	if bag.Binary {
-		return "", false
+// printable is the body as text, if it is one: JSON is without the two characters that its
+// strings may have, and XML has not.
+func printable(bag *driver.Bag) (text []byte, ok bool) {
+	if ok = Printable(bag.Body); ok || bag.Binary {
+		return bag.Body, ok
 	}
-	body = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`).Replace(string(bag.Body))
-	return body, Printable(body)
+	text = []byte(escapes.Replace(string(bag.Body)))
+	return text, Printable(text)
 }
+
+var escapes = strings.NewReplacer("\ufffe", `\ufffe`, "\uffff", `\uffff`)
 
 // Attributes yields the attributes of a bag, whose body is plain or is not.
 func (t Text) Attributes(bag *driver.Bag, plain bool) func(yield func(name, value string) bool) {

@@ -51,13 +51,13 @@ func Given(scope constructs.Construct, property, service, s string) (name string
 		return s, false
 	}
 	part := strings.SplitN(s, ":", 6) // arn, partition, service, region, account, resource
-	if len(part) == 6 {
-		name, _ = strings.CutPrefix(part[5], kind.before)
+	if arn = len(part) == 6 && part[2] == service; arn {
+		name, arn = strings.CutPrefix(part[5], kind.before)
 	}
-	if len(part) < 6 || part[2] != service || !strings.HasPrefix(part[5], kind.before) || !kind.name.MatchString(name) {
+	if !arn || !kind.name.MatchString(name) {
 		Fail(scope, property, "%.200q is not the ARN of a %s", s, strings.ToLower(kind.field))
 	}
-	return name, true
+	return name, arn
 }
 
 // ARN of what is called name in this account and region; one that is given stays as it is.
