@@ -34,6 +34,7 @@
 package websocket
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 
@@ -168,7 +169,9 @@ func (b *Broker) NewGateway(props *WebSocketApiProps) awsapigatewayv2.WebSocketA
 		b.sink(*construct.FreeID(b.Construct, "Disconnect"), &SinkProps{Route: RouteDisconnect, Function: p.Disconnect}, "WebSocketApiProps.Disconnect")
 	}
 	// A sink may still come for $connect: whether there is one shows at the end.
-	awscdk.Aspects_Of(b.Construct).Add(&connector{broker: b, authorizer: b.Authorizer}, nil)
+	end := &connector{broker: b, authorizer: b.Authorizer}
+	awscdk.Aspects_Of(b.Construct).Add(end, nil)
+	b.Node().AddValidation(end)
 	return b.Gateway
 }
 
@@ -206,27 +209,37 @@ func (b *Broker) newStage(p *WebSocketApiProps) {
 }
 
 // connector is the aspect that makes the function of $connect if nothing else is there for
-// the authorizer to guard.
+// the authorizer to guard, and the validation that tells why it could not: a panic in what
+// the CDK calls would leave its process waiting for the answer.
 type connector struct {
 	broker     *Broker
 	authorizer awsapigatewayv2.IWebSocketRouteAuthorizer
 	once       sync.Once
+	errs       []*string
 }
 
 // Visit is called by the CDK, first with the broker.
-func (c *connector) Visit(constructs.IConstruct) {
-	c.once.Do(func() {
-		b := c.broker
-		if b.Authorizer != c.authorizer {
-			construct.Fail(b.Construct, "Broker.Authorizer", "was set after NewGateway: the API would be open")
+func (c *connector) Visit(constructs.IConstruct) { c.once.Do(c.connect) }
+
+// Validate is called by the CDK when all aspects were.
+func (c *connector) Validate() *[]*string { return &c.errs }
+
+func (c *connector) connect() {
+	defer func() {
+		if r := recover(); r != nil {
+			c.errs = append(c.errs, new(fmt.Sprint(r)))
 		}
-		if b.Authorizer != nil && !b.routes[RouteConnect] {
-			b.sink(*construct.FreeID(b.Construct, "Connect"), &SinkProps{Route: RouteConnect, quiet: true, Function: &scud.FunctionGoProps{
-				SourceCodeModule: "github.com/fogfish/swarm/cdk",
-				SourceCodeLambda: "websocket/connector",
-			}}, "WebSocketApiProps.Connect")
-		}
-	})
+	}()
+	b := c.broker
+	if b.Authorizer != c.authorizer {
+		construct.Fail(b.Construct, "Broker.Authorizer", "was set after NewGateway: the API would be open")
+	}
+	if b.Authorizer != nil && !b.routes[RouteConnect] {
+		b.sink(*construct.FreeID(b.Construct, "Connect"), &SinkProps{Route: RouteConnect, quiet: true, Function: &scud.FunctionGoProps{
+			SourceCodeModule: "github.com/fogfish/swarm/cdk",
+			SourceCodeLambda: "websocket/connector",
+		}}, "WebSocketApiProps.Connect")
+	}
 }
 
 // NewSink makes a function for messages of a route, or of several.
