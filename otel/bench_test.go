@@ -31,7 +31,9 @@ func (nowhere) Shutdown(context.Context) error                             { ret
 
 // What telemetry adds to a message, in turn with the same way without it: all spans
 // sampled and exported to nowhere, none sampled, and no OpenTelemetry configured at all. Most
-// of the first is the SDK: by hand is what it takes for the same spans in a plain loop.
+// of the first is the SDK: by hand is what it takes for the same spans in a plain loop, and
+// two spans what is the least of it, that of who creates a message and that of who consumes
+// it, with the attributes that the conventions require and nothing else.
 func BenchmarkBudgetTelemetry(b *testing.B) {
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithBatcher(nowhere{}))
 	defer tracer.Shutdown(context.Background())
@@ -47,7 +49,8 @@ func BenchmarkBudgetTelemetry(b *testing.B) {
 		"no-otel": func() time.Duration {
 			return way(b, kernel(tracenoop.NewTracerProvider(), metricnoop.NewMeterProvider()))
 		},
-		"by-hand": func() time.Duration { return byHand(tracer, meter) },
+		"by-hand":   func() time.Duration { return byHand(tracer, meter) },
+		"two-spans": func() time.Duration { return twoSpans(tracer) },
 	}
 	took, allocs := map[string]float64{}, map[string]float64{}
 	for range 7 {
@@ -67,6 +70,7 @@ func BenchmarkBudgetTelemetry(b *testing.B) {
 	b.ReportMetric(took["not-sampled"]-took["without"], "µs/msg-not-sampled")
 	b.ReportMetric(took["sampled"]-took["without"], "µs/msg-sampled")
 	b.ReportMetric(took["by-hand"], "µs/msg-by-hand")
+	b.ReportMetric(took["two-spans"], "µs/msg-two-spans")
 	b.ReportMetric(took["sampled"]-took["without"]-took["by-hand"], "µs/msg-beyond-hand")
 	b.ReportMetric(3, "max-µs/msg-beyond-hand")
 	b.ReportMetric(allocs["by-hand"], "allocs/msg-by-hand")
@@ -76,6 +80,20 @@ func BenchmarkBudgetTelemetry(b *testing.B) {
 
 // messages of a measurement.
 const messages = 20_000
+
+func twoSpans(tracers trace.TracerProvider) time.Duration {
+	tracer := tracers.Tracer("two spans")
+	attrs := trace.WithAttributes(attribute.String("system", "swarm"), attribute.String("destination", "orders"),
+		attribute.String("operation", "send"), attribute.String("type", "send"))
+	began := time.Now()
+	for range messages {
+		ctx, create := tracer.Start(context.Background(), "create", trace.WithSpanKind(trace.SpanKindProducer), attrs)
+		create.End()
+		_, process := tracer.Start(ctx, "process", trace.WithSpanKind(trace.SpanKindConsumer), attrs)
+		process.End()
+	}
+	return time.Since(began) / messages
+}
 
 // byHand makes the spans and measurements of a message by the API, ten messages in a
 // request, and nothing else.
