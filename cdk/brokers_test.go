@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsdynamodb"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awskms"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambda"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdadestinations"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslambdaeventsources"
@@ -477,6 +478,64 @@ func TestDeadLettersThatCannotBe(t *testing.T) {
 		"B": {Fifo: new(true), DeadLetterQueue: &awssqs.DeadLetterQueue{Queue: standard, MaxReceiveCount: new(5.0)}},
 	} {
 		fails(t, func() { sqs.NewBroker(stack, &name, nil).NewQueue(props) }, "QueueProps.DeadLetterQueue: must be of the type of its queue")
+	}
+}
+
+// A service that hands over to a function sends what it could not to a queue of the user's:
+// by a key of his it may, and what only he can allow is told.
+func TestDeadLettersOfServices(t *testing.T) {
+	sinks := map[string]func(stack awscdk.Stack, dead awssqs.IQueue){
+		"sns.amazonaws.com": func(stack awscdk.Stack, dead awssqs.IQueue) {
+			b := sns.NewBroker(stack, new("Broker"), nil)
+			b.NewTopic(nil)
+			b.NewSink(&sns.SinkProps{Function: function(), DeadLetterQueue: dead})
+		},
+		"events.amazonaws.com": func(stack awscdk.Stack, dead awssqs.IQueue) {
+			b := eventbridge.NewBroker(stack, new("Broker"), nil)
+			b.NewEventBus(nil)
+			b.NewSink(&eventbridge.SinkProps{Function: function(), DeadLetterQueue: dead})
+		},
+	}
+	queues := map[string]struct {
+		queue        func(awscdk.Stack) awssqs.IQueue
+		key, warning string
+	}{
+		"own": {queue: func(stack awscdk.Stack) awssqs.IQueue { return awssqs.NewQueue(stack, new("Dead"), nil) }},
+		"own key": {queue: func(stack awscdk.Stack) awssqs.IQueue {
+			return awssqs.NewQueue(stack, new("Dead"), &awssqs.QueueProps{EncryptionMasterKey: awskms.NewKey(stack, new("Key"), nil)})
+		}, key: `"Action":["kms:GenerateDataKey*","kms:Decrypt"]`},
+		"key of AWS": {queue: func(stack awscdk.Stack) awssqs.IQueue {
+			return awssqs.NewQueue(stack, new("Dead"), &awssqs.QueueProps{Encryption: awssqs.QueueEncryption_KMS_MANAGED})
+		}, warning: "the key that AWS manages, which %s may not use"},
+		"made elsewhere": {queue: func(stack awscdk.Stack) awssqs.IQueue {
+			return awssqs.Queue_FromQueueArn(stack, new("Dead"), new("arn:aws:sqs:eu-west-1:123456789012:dead"))
+		}, warning: "must allow %s to send"},
+	}
+	for service, sink := range sinks {
+		for name, c := range queues {
+			t.Run(service+"/"+name, func(t *testing.T) {
+				stack := newStack(t)
+				sink(stack, c.queue(stack))
+				want := c.warning
+				if want != "" {
+					want = fmt.Sprintf(want, service)
+				}
+				if got := warnings(t, stack); want == "" && got != "" || !strings.Contains(got, want) {
+					t.Errorf("warnings %q, want %q", got, want)
+				}
+				allowed := ""
+				for _, key := range synth(t, stack).all("AWS::KMS::Key") {
+					for _, s := range key["KeyPolicy"].(object)["Statement"].([]any) {
+						if text := marshal(t, s); strings.Contains(text, service) {
+							allowed += text
+						}
+					}
+				}
+				if c.key == "" && allowed != "" || !strings.Contains(allowed, c.key) {
+					t.Errorf("of the key is allowed %q, want %q", allowed, c.key)
+				}
+			})
+		}
 	}
 }
 

@@ -21,7 +21,8 @@
 //	sink       a rule for the events of the pattern, or for all of the account
 //	           an event that could not be handed over for 6 hours is a dead letter, and
 //	           one that the function failed 3 times, or that waited for it for 6 hours
-//	           dead letters are in one queue, encrypted, by TLS only, for 14 days
+//	           dead letters are in one queue, encrypted, by TLS only, for 14 days. A queue of
+//	           yours that is made elsewhere must allow the service to send: there is a warning
 //
 // The properties of the CDK override each of them. Which are those of all functions, and how
 // they are built, is said at package cdk.
@@ -198,6 +199,7 @@ func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 		target = *props.Target
 	}
 	construct.Default(&target.DeadLetterQueue, dead)
+	construct.Admit(s.Construct, target.DeadLetterQueue, "events.amazonaws.com")
 	construct.Default(&target.MaxEventAge, func() awscdk.Duration { return awscdk.Duration_Hours(jsii.Number(6)) })
 	s.Rule = construct.Try(s.Construct, "SinkProps.EventPattern", func() awsevents.Rule {
 		return awsevents.NewRule(s.Construct, jsii.String("Rule"), &awsevents.RuleProps{EventBus: props.EventBus, EventPattern: pattern})

@@ -17,7 +17,8 @@
 //	           of AWS cannot publish to a topic that has the key of SNS
 //	sink       a message that could not be handed over is a dead letter, and one that the
 //	           function failed 3 times, or that waited for it for 6 hours
-//	           dead letters are in one queue, encrypted, by TLS only, for 14 days
+//	           dead letters are in one queue, encrypted, by TLS only, for 14 days. A queue of
+//	           yours that is made elsewhere must allow the service to send: there is a warning
 //
 // The properties of the CDK override each of them. Which are those of all functions, and how
 // they are built, is said at package cdk.
@@ -184,6 +185,7 @@ func NewSink(scope constructs.Construct, id *string, props *SinkProps) *Sink {
 		DeadLetters: dead,
 	}.New(s.Construct, "Function")
 	construct.Default(&sub.DeadLetterQueue, dead)
+	construct.Admit(s.Construct, sub.DeadLetterQueue, "sns.amazonaws.com")
 	s.Subscription = construct.Try(s.Construct, "SinkProps.Subscription", func() awssns.Subscription {
 		return props.Topic.AddSubscription(awssnssubscriptions.NewLambdaSubscription(s.Handler, &sub))
 	})

@@ -142,6 +142,21 @@ func DeadLetters(scope constructs.Construct, q *awssqs.IQueue) func() awssqs.IQu
 	}
 }
 
+// Admit lets a service of AWS send what failed to a queue, beyond what the CDK does for it,
+// and warns of what only the owner of the queue can do.
+func Admit(scope constructs.Construct, q awssqs.IQueue, service string) {
+	key := q.EncryptionMasterKey()
+	switch {
+	case q.EncryptionType() == awssqs.QueueEncryption_KMS_MANAGED:
+		Warn(scope, "dead-letters", "dead letters are lost: their queue is encrypted by the key that AWS manages, which %s may not use. Use SQS_MANAGED, or a key of your own", service)
+	case key != nil:
+		key.Grant(awsiam.NewServicePrincipal(&service, nil), jsii.String("kms:GenerateDataKey*"), jsii.String("kms:Decrypt"))
+	}
+	if q.Node().DefaultChild() == nil {
+		Warn(scope, "dead-letters", "the queue for dead letters is made elsewhere: its policy, and that of its key, must allow %s to send", service)
+	}
+}
+
 // Grant lets the function do what the CDK has no grant for.
 func Grant(f awslambda.Function, arn *string, actions ...string) {
 	awsiam.Grant_AddToPrincipal(&awsiam.GrantOnPrincipalOptions{
