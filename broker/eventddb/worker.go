@@ -441,7 +441,7 @@ func (w *worker) giveUp(x *item, cause error) bool {
 		return false
 	}
 	if s.onFailure == nil {
-		s.log.Error("swarm: a record is given up", "shard", w.shard, "sequence", x.record.SequenceNumber, "attempts", x.attempts, "err", cause)
+		s.log.Error("swarm: a record is given up", "shard", w.shard, "sequence", x.record.SequenceNumber, "attempts", x.attempts, "cause", fmt.Sprintf("%T", cause)) // its text is the consumer's, and may quote the record
 		return true
 	}
 	if err := s.onFailure(w.working, Failure{Record: x.record, Shard: w.shard, Attempts: x.attempts, Err: cause}); err != nil {

@@ -77,9 +77,13 @@ type decodeError struct {
 func (e *decodeError) Error() string { return e.text }
 func (e *decodeError) Unwrap() error { return e.err }
 
-// discreet leaves out of an error of package json, or time, the value it is about.
+// discreet leaves out of an error the value it is about. Of what is not an error of package
+// json, but of types that decode themselves, only the type is told: its text may be anything.
 func discreet(err error) error {
 	const tag = "json: invalid use of ,string struct tag"
+	if err == nil || errors.Is(err, errEmptyEvent) {
+		return err
+	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		kind, _, _ := strings.Cut(e.Value, " ") // number 4111…
 		return &decodeError{fmt.Sprintf("JSON %s does not fit %s, field %q of %s", kind, e.Type, e.Field, e.Struct), err}
@@ -87,10 +91,13 @@ func discreet(err error) error {
 	if e, ok := errors.AsType[*time.ParseError](err); ok {
 		return &decodeError{"text is not a time of layout " + e.Layout, err}
 	}
-	if err != nil && strings.HasPrefix(err.Error(), tag) {
+	if strings.HasPrefix(err.Error(), tag) {
 		return &decodeError{tag, err}
 	}
-	return err
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return err // it tells one character
+	}
+	return &decodeError{fmt.Sprintf("a value does not decode: %T", err), err}
 }
 
 // Bytes passes bytes through, in both directions, under a category. It panics when the

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
+	"math/big"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +222,42 @@ func TestErrorsAreDiscreet(t *testing.T) {
 	_, err := c.Decode([]byte(`{"number":4111}`))
 	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok || !strings.Contains(err.Error(), `"number"`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// stern is a type that decodes itself, and says why it does not.
+type stern struct{}
+
+var errStern = errors.New("stern")
+
+func (*stern) UnmarshalJSON(b []byte) error { return fmt.Errorf("%s is nothing: %w", b, errStern) }
+
+// Types that decode themselves may quote what they are given: their type is told, and the rest
+// is there for who unwraps it.
+func TestErrorsOfTypesAreDiscreet(t *testing.T) {
+	const body = `{"v":"4111"}`
+	for name, decode := range map[string]func() error{
+		"netip.Addr": func() error { _, err := codec.JSON[struct{ V netip.Addr }]("x").Decode([]byte(body)); return err },
+		"json.Number": func() error {
+			_, err := codec.JSON[struct{ V json.Number }]("x").Decode([]byte(`{"v":"4111x"}`))
+			return err
+		},
+		"big.Int": func() error {
+			_, err := codec.JSON[struct{ V *big.Int }]("x").Decode([]byte(`{"v":"4111x"}`))
+			return err
+		},
+		"own": func() error { _, err := codec.JSON[struct{ V stern }]("x").Decode([]byte(body)); return err },
+	} {
+		err := decode()
+		if err == nil || strings.Contains(err.Error(), "4111") || !strings.Contains(err.Error(), "does not decode: ") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if name == "own" && !errors.Is(err, errStern) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if _, err := codec.JSON[Note]("").Decode([]byte(`{4111`)); err == nil || strings.Contains(err.Error(), "4111") || !strings.Contains(err.Error(), "invalid character") {
+		t.Errorf("syntax: got %v", err)
 	}
 }
 

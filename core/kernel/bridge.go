@@ -102,8 +102,8 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 		err = nil
 	}
 	if e.observers != nil && !call.settle.IsZero() { // the process may be frozen
-		told, cancel := context.WithDeadline(ctx, call.flush)
-		e.observers.wait(told)
+		told, cancel := context.WithTimeout(ctx, min(observed, time.Until(call.flush)))
+		_ = e.observers.wait(told)
 		cancel()
 	}
 	out := make([]driver.Settlement, len(b.deliveries))
@@ -112,6 +112,10 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 	}
 	return out, err
 }
+
+// observed is how long the answer of an invocation waits for observers at most: what they are
+// not told by then, they are in the next one.
+const observed = 2 * time.Second
 
 // errAbandoned is why a message was given back with the others of its invocation.
 var errAbandoned = errors.New("swarm: another message of the invocation failed")

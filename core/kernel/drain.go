@@ -79,11 +79,11 @@ func (e *Engine) drain(cause error) error {
 	}
 	if e.observers != nil {
 		e.observers.closed(result)
-		e.observers.wait(last)
+		e.waitBriefly(e.observers.wait, settlements)
 	}
 	select {
 	case <-e.report.flushed():
-	case <-last.Done():
+	case <-time.After(grace):
 	}
 	close(e.report.ended)
 	<-e.report.flushed() // nothing blocks it any more: StdErr is the user's again

@@ -198,7 +198,7 @@ func (k *keeper) extend(b *batch) {
 		part := bags[from:min(from+limit, len(bags))]
 		c := newCall(k.engine.live, k.engine.cfg.NetworkTimeout)
 		k.engine.extends.begin(len(part))
-		err = c.do(func(ctx context.Context) error { return k.engine.extend(ctx, k.extender, part, b.every) })
+		err = k.engine.extend(c, k.extender, part, b.every)
 		c.end()
 		results := outcomesOf(len(part), err)
 		k.engine.extends.end(len(part), results.failures(len(part)), err)
@@ -239,14 +239,14 @@ func (k *keeper) extend(b *batch) {
 	}
 }
 
-func (e *Engine) extend(ctx context.Context, x driver.Extender, bags []*driver.Bag, d time.Duration) error {
+func (e *Engine) extend(c *call, x driver.Extender, bags []*driver.Bag, d time.Duration) error {
 	var seen []swarm.Envelope
 	if e.observers != nil {
 		for _, bag := range bags {
 			seen = append(seen, e.received(bag))
 		}
 	}
-	return e.call(ctx, swarm.OpExtend, seen, func(ctx context.Context) error { return x.Extend(ctx, bags, d) })
+	return e.call(c, swarm.OpExtend, seen, func(ctx context.Context) error { return x.Extend(ctx, bags, d) })
 }
 
 // close ends the watch: nothing is extended or expires any more.

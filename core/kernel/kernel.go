@@ -35,7 +35,7 @@ type Engine struct {
 	sequence atomic.Uint64
 
 	report    *reporter
-	observers *observers // nil: none
+	observers observers
 	sender    *requests
 	settler   *requests
 	noted     func(*entry) // confirmed, made once
@@ -245,8 +245,8 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 			w.seen = append(w.seen, sent(x.bag, x.attempts-1))
 		}
 	}
-	e.sender.call = func(ctx context.Context, w *worker) error {
-		return e.call(ctx, swarm.OpSend, w.seen, func(ctx context.Context) error { return sender.Send(ctx, w.bags) })
+	e.sender.call = func(w *worker) error {
+		return e.call(w.call, swarm.OpSend, w.seen, func(ctx context.Context) error { return sender.Send(ctx, w.bags) })
 	}
 	if e.observers != nil {
 		e.sender.watch = e.observers.retried
@@ -260,8 +260,8 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 			w.seen = append(w.seen, e.received(x.bag))
 		}
 	}
-	e.settler.call = func(ctx context.Context, w *worker) error {
-		return e.call(ctx, swarm.OpSettle, w.seen, func(ctx context.Context) error { return e.receiver.Settle(ctx, w.settlements) })
+	e.settler.call = func(w *worker) error {
+		return e.call(w.call, swarm.OpSettle, w.seen, func(ctx context.Context) error { return e.receiver.Settle(ctx, w.settlements) })
 	}
 	if source == nil {
 		return e, nil
@@ -280,11 +280,11 @@ func newEngine(sender driver.Sender, source any, opts []swarm.Option) (e *Engine
 }
 
 // call makes a call of the broker, and tells observers of it.
-func (e *Engine) call(ctx context.Context, op swarm.Operation, messages []swarm.Envelope, f func(context.Context) error) error {
+func (e *Engine) call(c *call, op swarm.Operation, messages []swarm.Envelope, f func(context.Context) error) error {
 	if e.observers == nil {
-		return f(ctx)
+		return c.do(f)
 	}
-	return e.observers.request(ctx, swarm.Request{Operation: op, Messages: messages}, func(ctx context.Context) ([]swarm.Envelope, error) {
+	return e.observers.request(c, swarm.Request{Operation: op, Messages: messages}, func(ctx context.Context) ([]swarm.Envelope, error) {
 		return nil, f(ctx)
 	})
 }

@@ -15,11 +15,14 @@ import (
 // something to tell looks first, and prepares nothing.
 //
 // Hooks that change something are called where it happens. What the others are to be told
-// goes through a queue: nothing waits for them but the end of the kernel, and that of an
-// invocation, for a while. A goroutine tells as long as there is something to tell.
-type observers struct {
-	list   []swarm.Observer
-	wants  swarm.Observer // has the hooks that any of them has
+// goes through a queue of the observer: nothing waits for it but the end of the kernel, and
+// that of an invocation, for a while, and no observer waits for another one.
+type observers []*observer
+
+// observer is one, with what it is to be told. A goroutine tells as long as there is
+// something to tell.
+type observer struct {
+	swarm.Observer
 	report *reporter
 	panics sync.Once // the first is reported
 	losses sync.Once // as well
@@ -27,8 +30,7 @@ type observers struct {
 	mu      sync.Mutex
 	queue   []event
 	telling bool
-	idle    chan struct{} // closed when all is told, if somebody waits
-	ended   bool          // Closed is in the queue: nothing comes behind it
+	ended   bool // Closed is in the queue: nothing is told behind it
 }
 
 // observerQueue is how many events wait for an observer that is slow.
@@ -41,36 +43,19 @@ type event struct {
 	envelope   swarm.Envelope
 	err        error
 	settlement swarm.Settlement
+	told       chan struct{} // of a mark: closed when all before it was told
 }
 
-func newObservers(list []swarm.Observer, report *reporter) *observers {
-	if len(list) == 0 {
-		return nil
+func newObservers(list []swarm.Observer, report *reporter) observers {
+	var out observers
+	for _, o := range list {
+		out = append(out, &observer{Observer: o, report: report})
 	}
-	o := &observers{list: slices.Clone(list), report: report}
-	for i := range list {
-		l := &list[i]
-		if l.Retried != nil {
-			o.wants.Retried = l.Retried
-		}
-		if l.Ended != nil {
-			o.wants.Ended = l.Ended
-		}
-		if l.Received != nil {
-			o.wants.Received = l.Received
-		}
-		if l.Settled != nil {
-			o.wants.Settled = l.Settled
-		}
-		if l.Ignored != nil {
-			o.wants.Ignored = l.Ignored
-		}
-	}
-	return o
+	return out
 }
 
 // guard calls code of an observer.
-func (o *observers) guard(f func()) {
+func (o *observer) guard(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
 			o.panics.Do(func() { o.report.report(fmt.Errorf("swarm: observer panicked: %v", p)) })
@@ -80,20 +65,22 @@ func (o *observers) guard(f func()) {
 }
 
 // tell queues an event.
-func (o *observers) tell(e event) { o.push(e, false) }
-
-func (o *observers) push(e event, last bool) {
+func (o *observer) tell(e event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ended {
-		return
-	}
-	if o.ended = last; len(o.queue) >= observerQueue && !last {
+	switch {
+	case o.ended:
+	case len(o.queue) >= observerQueue:
 		o.losses.Do(func() {
 			go o.report.report(fmt.Errorf("swarm: an observer is too slow: %d events wait for it, more are not told", observerQueue))
 		})
-		return
+	default:
+		o.push(e)
 	}
+}
+
+// push queues an event whatever waits. Callers hold mu.
+func (o *observer) push(e event) {
 	o.queue = append(o.queue, e)
 	if !o.telling {
 		o.telling = true
@@ -101,129 +88,128 @@ func (o *observers) push(e event, last bool) {
 	}
 }
 
-func (o *observers) work() {
+func (o *observer) work() {
 	var events []event
 	for {
 		clear(events)
 		o.mu.Lock()
 		events, o.queue = o.queue, events[:0]
+		o.telling = len(events) > 0
+		o.mu.Unlock()
 		if len(events) == 0 {
-			o.telling = false
-			if o.idle != nil {
-				close(o.idle)
-				o.idle = nil
-			}
-			o.mu.Unlock()
 			return
 		}
-		o.mu.Unlock()
 		for i := range events {
-			for k := range o.list {
-				o.guard(func() { events[i].hook(&o.list[k], &events[i]) })
+			e := &events[i]
+			if e.told != nil {
+				close(e.told)
+				continue
 			}
+			o.guard(func() { e.hook(&o.Observer, e) })
 		}
 	}
 }
 
-// wait returns when all was told, or ctx has ended.
-func (o *observers) wait(ctx context.Context) {
+// mark returns what is closed when all that is in the queue was told; nil when it is empty.
+func (o *observer) mark() chan struct{} {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if !o.telling {
-		o.mu.Unlock()
-		return
+		return nil
 	}
-	if o.idle == nil {
-		o.idle = make(chan struct{})
-	}
-	idle := o.idle
-	o.mu.Unlock()
-	select {
-	case <-idle:
-	case <-ctx.Done():
-	}
+	told := make(chan struct{})
+	o.push(event{told: told})
+	return told
 }
 
-func (o *observers) retried(e swarm.Envelope, err error) {
-	if o.wants.Retried == nil {
-		return
+// wait returns when all that has happened was told, or ctx has ended.
+func (all observers) wait(ctx context.Context) error {
+	var marks []chan struct{}
+	for _, o := range all {
+		if mark := o.mark(); mark != nil {
+			marks = append(marks, mark)
+		}
 	}
-	o.tell(event{envelope: e, err: err, hook: func(o *swarm.Observer, e *event) {
+	for _, mark := range marks {
+		select {
+		case <-mark:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (all observers) retried(e swarm.Envelope, err error) {
+	for _, o := range all {
 		if o.Retried != nil {
-			o.Retried(e.envelope, e.err)
+			o.tell(event{envelope: e, err: err, hook: func(o *swarm.Observer, e *event) { o.Retried(e.envelope, e.err) }})
 		}
-	}})
+	}
 }
 
-func (o *observers) concluded(e swarm.Envelope, err error) {
-	if o.wants.Ended == nil {
-		return
-	}
-	o.tell(event{envelope: e, err: err, hook: func(o *swarm.Observer, e *event) {
+func (all observers) concluded(e swarm.Envelope, err error) {
+	for _, o := range all {
 		if o.Ended != nil {
-			o.Ended(e.envelope, e.err)
+			o.tell(event{envelope: e, err: err, hook: func(o *swarm.Observer, e *event) { o.Ended(e.envelope, e.err) }})
 		}
-	}})
+	}
 }
 
-func (o *observers) received(e swarm.Envelope) {
-	if o.wants.Received == nil {
-		return
-	}
-	o.tell(event{envelope: e, hook: func(o *swarm.Observer, e *event) {
+func (all observers) received(e swarm.Envelope) {
+	for _, o := range all {
 		if o.Received != nil {
-			o.Received(e.envelope)
+			o.tell(event{envelope: e, hook: func(o *swarm.Observer, e *event) { o.Received(e.envelope) }})
 		}
-	}})
+	}
 }
 
-func (o *observers) settled(ctx context.Context, e swarm.Envelope, s swarm.Settlement) {
-	if o.wants.Settled == nil {
-		return
-	}
-	o.tell(event{ctx: ctx, envelope: e, settlement: s, hook: func(o *swarm.Observer, e *event) {
+func (all observers) settled(ctx context.Context, e swarm.Envelope, s swarm.Settlement) {
+	for _, o := range all {
 		if o.Settled != nil {
-			o.Settled(e.ctx, e.envelope, e.settlement)
+			o.tell(event{ctx: ctx, envelope: e, settlement: s, hook: func(o *swarm.Observer, e *event) {
+				o.Settled(e.ctx, e.envelope, e.settlement)
+			}})
 		}
-	}})
+	}
 }
 
-func (o *observers) ignored(category string, err error) {
-	if o.wants.Ignored == nil {
-		return
-	}
-	o.tell(event{envelope: swarm.Envelope{Category: category}, err: err, hook: func(o *swarm.Observer, e *event) {
+func (all observers) ignored(category string, err error) {
+	for _, o := range all {
 		if o.Ignored != nil {
-			o.Ignored(e.envelope.Category, e.err)
+			o.tell(event{envelope: swarm.Envelope{Category: category}, err: err, hook: func(o *swarm.Observer, e *event) {
+				o.Ignored(e.envelope.Category, e.err)
+			}})
 		}
-	}})
+	}
 }
 
 // closed is the last event.
-func (o *observers) closed(err error) {
-	o.push(event{err: err, hook: func(o *swarm.Observer, e *event) {
-		if o.Closed != nil {
-			o.Closed(e.err)
+func (all observers) closed(err error) {
+	for _, o := range all {
+		o.mu.Lock()
+		if o.ended = true; o.Closed != nil {
+			o.push(event{err: err, hook: func(o *swarm.Observer, e *event) { o.Closed(e.err) }})
 		}
-	}}, true)
+		o.mu.Unlock()
+	}
 }
 
 // accepted returns the attributes that are to travel.
-func (o *observers) accepted(ctx context.Context, e swarm.Envelope) (attrs map[string]string) {
-	for i := range o.list {
-		if hook := o.list[i].Accepted; hook != nil {
-			o.guard(func() {
-				attrs = merge(attrs, hook(ctx, e))
-			})
+func (all observers) accepted(ctx context.Context, e swarm.Envelope) (attrs map[string]string) {
+	for _, o := range all {
+		if o.Accepted != nil {
+			o.guard(func() { attrs = merge(attrs, o.Accepted(ctx, e)) })
 		}
 	}
 	return attrs
 }
 
-func (o *observers) handed(ctx context.Context, e swarm.Envelope) context.Context {
-	for i := range o.list {
-		if hook := o.list[i].Handed; hook != nil {
+func (all observers) handed(ctx context.Context, e swarm.Envelope) context.Context {
+	for _, o := range all {
+		if o.Handed != nil {
 			o.guard(func() {
-				if next := hook(ctx, e); next != nil {
+				if next := o.Handed(ctx, e); next != nil {
 					ctx = next
 				}
 			})
@@ -232,28 +218,32 @@ func (o *observers) handed(ctx context.Context, e swarm.Envelope) context.Contex
 	return ctx
 }
 
-// request makes a call of the broker, which answers what it has received. The time limit of
-// the call is the kernel's, whatever an observer makes of the context.
-func (o *observers) request(ctx context.Context, r swarm.Request, call func(context.Context) ([]swarm.Envelope, error)) error {
+// request makes a call of the broker, f, which answers what it has received. The time limit of
+// the call is the kernel's, whatever an observer makes of the context, and begins when all of
+// them have been told: it is the broker's.
+func (all observers) request(c *call, r swarm.Request, f func(context.Context) ([]swarm.Envelope, error)) error {
 	var ends []func(swarm.Answer)
-	for i := range o.list {
-		if hook := o.list[i].Request; hook != nil {
+	ctx := c.parent
+	for _, o := range all {
+		if o.Request != nil {
 			o.guard(func() {
-				next, end := hook(ctx, r)
+				next, end := o.Request(ctx, r)
 				if next != nil {
 					ctx = values{ctx, next}
 				}
 				if end != nil {
-					ends = append(ends, end)
+					ends = append(ends, func(a swarm.Answer) { o.guard(func() { end(a) }) })
 				}
 			})
 		}
 	}
 	answer := swarm.Answer{}
-	answer.Err = safely(func() (err error) {
-		answer.Received, err = call(ctx)
-		return err
-	})
+	if answer.Err = context.Cause(c.parent); answer.Err == nil { // else the kernel ended meanwhile
+		answer.Err = c.do(func(limited context.Context) (err error) {
+			answer.Received, err = f(values{limited, ctx})
+			return err
+		})
+	}
 	if answer.Err != nil {
 		results := outcomesOf(len(r.Messages), answer.Err)
 		for i := range r.Messages {
@@ -263,7 +253,7 @@ func (o *observers) request(ctx context.Context, r swarm.Request, call func(cont
 		}
 	}
 	for _, end := range slices.Backward(ends) {
-		o.guard(func() { end(answer) })
+		end(answer)
 	}
 	return answer.Err
 }

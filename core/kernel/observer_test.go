@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,8 +163,9 @@ func TestAttributesOfObserversAreNotChanged(t *testing.T) {
 		if err := q.Enqueue(t.Context(), &own); err != nil || own.Attrs["a"] != "mine" || own.Attrs["b"] != "2" {
 			t.Error("what a bag has is its own:", own.Attrs, err)
 		}
+		err := q.Close()
 		r.sent = slices.DeleteFunc(r.sent, func(bag driver.Bag) bool { return bag.ID == own.ID })
-		if err := q.Close(); err != nil || len(a) != 2 || len(b) != 1 || len(r.sent) != 10 {
+		if err != nil || len(a) != 2 || len(b) != 1 || len(r.sent) != 10 {
 			t.Error(err, a, b)
 		}
 		for _, bag := range r.sent {
@@ -233,6 +235,222 @@ func TestAnObserverThatHangs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What one observer makes of an event, another one does not notice.
+func TestObserversDoNotNoticeEachOther(t *testing.T) {
+	for name, what := range map[string]func(){
+		"hangs":  func() { time.Sleep(24 * time.Hour) },
+		"panics": func() { panic("mine") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var told []string
+				q := endpoint(t, newRig(), swarm.WithDrainTimeout(time.Second), swarm.WithStdErr(make(chan error, 100)),
+					swarm.WithObserver(swarm.Observer{Ended: func(swarm.Envelope, error) { what() }}),
+					swarm.WithObserver(swarm.Observer{
+						Ended:  func(swarm.Envelope, error) { told = append(told, "ended") },
+						Closed: func(error) { told = append(told, "closed") },
+					}))
+				for i := range 3 {
+					if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{i}); err != nil {
+						t.Error(err)
+					}
+				}
+				_ = q.Close()
+				if want := []string{"ended", "ended", "ended", "closed"}; !slices.Equal(told, want) {
+					t.Errorf("the other one was told %v, want %v", told, want)
+				}
+				time.Sleep(100 * time.Hour) // who hangs ends
+			})
+		})
+	}
+}
+
+// The events of an observer that does not keep up are bounded, and it is told once that there
+// were more.
+func TestEventsOfASlowObserverAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const bound = 10_000
+		hang, told := make(chan struct{}), 0
+		errs := make(chan error, 100)
+		q := endpoint(t, newRig(), swarm.WithStdErr(errs), swarm.WithObserver(swarm.Observer{
+			Ended: func(swarm.Envelope, error) {
+				<-hang
+				told++
+			},
+		}))
+		notes := emit.NewTyped[Note](q)
+		for i := range bound + 500 {
+			if err := notes.Enq(t.Context(), Note{i}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(hang)
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		if told < bound || told > bound+10 { // some are in hand
+			t.Errorf("told %d of %d", told, bound+500)
+		}
+		if len(errs) != 1 || !strings.Contains((<-errs).Error(), "too slow") {
+			t.Errorf("%d reports", len(errs))
+		}
+	})
+}
+
+// Close has its time, and observers have what is left of it.
+func TestCloseWaitsForObservers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ended, closed := 0, false
+		q := endpoint(t, newRig(), swarm.WithDrainTimeout(30*time.Second), swarm.WithEmitWindow(100), swarm.WithObserver(swarm.Observer{
+			Ended: func(swarm.Envelope, error) {
+				time.Sleep(20 * time.Millisecond)
+				ended++
+			},
+			Closed: func(error) { closed = true },
+		}))
+		enq, _ := emit.Typed[Note](q)
+		for i := range 50 {
+			enq <- Note{i}
+		}
+		close(enq)
+		if err := q.Close(); err != nil || ended != 50 || !closed {
+			t.Errorf("%v, told %d of 50, and that it ended: %v", err, ended, closed)
+		}
+	})
+}
+
+// An invocation waits for what its observers are told, since the process may be frozen, and
+// not longer than a moment: what is left waits for the next one.
+func TestAnInvocationWaitsForObservers(t *testing.T) {
+	for name, x := range map[string]struct {
+		each   time.Duration
+		answer time.Duration
+		told   int
+	}{
+		"fast": {each: 100 * time.Millisecond, answer: 500 * time.Millisecond, told: 5},
+		"slow": {each: 10 * time.Second, answer: 2 * time.Second, told: 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var told atomic.Int32
+				b := newBridge(t, driver.Limits{}, swarm.WithDrainTimeout(time.Hour), swarm.WithObserver(swarm.Observer{
+					Settled: func(context.Context, swarm.Envelope, swarm.Settlement) {
+						time.Sleep(x.each)
+						told.Add(1)
+					},
+				}))
+				deq, ack := listen.Typed[Note](b.q)
+				go work(deq, ack, nil)
+				b.start()
+				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+				defer cancel()
+				began := time.Now()
+				if _, err := b.serve(ctx, []driver.Bag{note(1), note(2), note(3), note(4), note(5)}); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took != x.answer || int(told.Load()) != x.told {
+					t.Errorf("answered after %s, told %d; want %s and %d", took, told.Load(), x.answer, x.told)
+				}
+				b.close()
+				if told.Load() != 5 {
+					t.Errorf("told %d at the end", told.Load())
+				}
+			})
+		})
+	}
+}
+
+// The time limit of a call is the broker's: an observer that takes longer fails nothing.
+func TestAnObserverTakesNoTimeFromTheBroker(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		r.send = func(ctx context.Context, _ []driver.Bag) error {
+			if at, ok := ctx.Deadline(); ok || ctx.Value(t) != "of the observer" {
+				t.Error("the context of the call:", at, ctx.Value(t))
+			}
+			return ctx.Err()
+		}
+		q := endpoint(t, r, swarm.WithNetworkTimeout(time.Second), swarm.WithRetryConstant(time.Second, 1), swarm.WithObserver(swarm.Observer{
+			Request: func(ctx context.Context, _ swarm.Request) (context.Context, func(swarm.Answer)) {
+				time.Sleep(2 * time.Second)
+				return context.WithValue(ctx, t, "of the observer"), func(swarm.Answer) { time.Sleep(2 * time.Second) }
+			}}))
+		if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1}); err != nil {
+			t.Error(err)
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// To end what a poller waits for is no failure of the broker.
+func TestPollersThatAreEndedHaveNotFailed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		r.limits.Wait = 20 * time.Second
+		var answers []error
+		q := endpoint(t, r, swarm.WithPollerPool(4), swarm.WithObserver(swarm.Observer{
+			Request: func(ctx context.Context, _ swarm.Request) (context.Context, func(swarm.Answer)) {
+				return ctx, func(a swarm.Answer) {
+					r.mu.Lock()
+					defer r.mu.Unlock()
+					answers = append(answers, a.Err)
+				}
+			}}))
+		listen.Typed[Note](q)
+		wait := start(q)
+		time.Sleep(30 * time.Second)
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		wait()
+		if got := q.Stats().Requests[swarm.OpReceive]; got.Calls != 8 || got.Errors != 0 {
+			t.Errorf("receives %+v", got)
+		}
+		if len(answers) != 8 || slices.ContainsFunc(answers, func(err error) bool { return err != nil }) {
+			t.Errorf("answers %v", answers)
+		}
+	})
+}
+
+// What an observer is told of attempts: how often a value was sent before, and why again.
+func TestAttemptsAreObserved(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		busy := errors.New("busy")
+		r := newRig()
+		calls := 0
+		r.send = func(context.Context, []driver.Bag) error {
+			if calls++; calls < 3 {
+				return busy
+			}
+			return nil
+		}
+		var told []string
+		q := endpoint(t, r, swarm.WithRetryConstant(time.Second, 5), swarm.WithObserver(swarm.Observer{
+			Retried: func(e swarm.Envelope, err error) {
+				told = append(told, fmt.Sprint("retried ", e.Attempt, " ", errors.Is(err, busy)))
+			},
+			Ended: func(e swarm.Envelope, err error) { told = append(told, fmt.Sprint("ended ", e.Attempt, " ", err)) },
+		}), swarm.WithObserver(swarm.Observer{Request: func(ctx context.Context, r swarm.Request) (context.Context, func(swarm.Answer)) {
+			return ctx, func(a swarm.Answer) {
+				if want := []int{0, 1, 2}[calls-1]; r.Messages[0].Attempt != want || (a.Err != nil) != (want < 2) {
+					t.Errorf("call %d is attempt %d: %v", calls, r.Messages[0].Attempt, a.Err)
+				}
+			}
+		}}))
+		if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1}); err != nil {
+			t.Error(err)
+		}
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		if want := []string{"retried 1 true", "retried 2 true", "ended 3 <nil>"}; !slices.Equal(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	})
 }
 
 func TestAPanicOfAnObserverIsReportedOnce(t *testing.T) {

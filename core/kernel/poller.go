@@ -191,13 +191,9 @@ func (p *poller) poll(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		var bags []driver.Bag
 		p.began.Store(int64(time.Since(e.keeper.born)))
 		e.receives.begin(0)
-		err := c.do(func(ctx context.Context) (err error) {
-			bags, err = e.receive(ctx, n)
-			return err
-		})
+		bags, err := p.receive(c, n)
 		e.receives.brought(len(bags), err)
 		if len(bags) > 0 {
 			p.accept(bags)
@@ -237,13 +233,22 @@ func (p *poller) poll(ctx context.Context) error {
 // unreceived reports a receive that has failed.
 func (e *Engine) unreceived(err error) { e.report.report(listenError(&driver.Bag{}, "receive", err)) }
 
-func (e *Engine) receive(ctx context.Context, n int) (bags []driver.Bag, err error) {
-	if e.observers == nil {
-		return e.receiver.Receive(ctx, n)
+// receive asks for n messages. One that the kernel has cut off, because it ends, has not
+// failed.
+func (p *poller) receive(c *call, n int) (bags []driver.Bag, err error) {
+	e := p.engine
+	ask := func(ctx context.Context) (err error) {
+		if bags, err = e.receiver.Receive(ctx, n); p.live.Err() != nil {
+			return nil
+		}
+		return err
 	}
-	err = e.observers.request(ctx, swarm.Request{Operation: swarm.OpReceive}, func(ctx context.Context) ([]swarm.Envelope, error) {
-		var err error
-		bags, err = e.receiver.Receive(ctx, n)
+	if e.observers == nil {
+		err = c.do(ask)
+		return bags, err
+	}
+	err = e.observers.request(c, swarm.Request{Operation: swarm.OpReceive}, func(ctx context.Context) ([]swarm.Envelope, error) {
+		err := ask(ctx)
 		return e.receivedAll(bags), err
 	})
 	return bags, err

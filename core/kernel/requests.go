@@ -36,9 +36,9 @@ type entry struct {
 // It has no goroutine of its own: whoever pushes an entry starts a worker if a
 // request is due, and a worker ends when none is.
 type requests struct {
-	load    func(w *worker, e *entry)                  // adds an entry to the request of w
-	call    func(ctx context.Context, w *worker) error // makes the request of w
-	live    context.Context                            // ends at the cut: see Engine.drain
+	load    func(w *worker, e *entry) // adds an entry to the request of w
+	call    func(w *worker) error     // makes the request of w
+	live    context.Context           // ends at the cut: see Engine.drain
 	limits  driver.Limits
 	retry   backoff.Policy
 	timeout time.Duration
@@ -208,7 +208,7 @@ func (r *requests) work(w *worker) {
 		if r.eager && len(w.bags) > 1 {
 			began = time.Now()
 		}
-		err := w.call.do(func(ctx context.Context) error { return r.call(ctx, w) })
+		err := r.call(w)
 		slow := !began.IsZero() && time.Since(began) >= time.Millisecond
 		r.settle(w, err, slow)
 	}

@@ -136,7 +136,7 @@ func (ev *event) isS3() bool { return ev.Source == "aws.s3" && strings.HasPrefix
 // s3 gives an event of S3 the shape of the record in a notification.
 func (ev *event) s3(bag *driver.Bag) error {
 	if !ev.isS3() {
-		return fmt.Errorf("an event %.80q of %.80q", ev.Type, ev.Source)
+		return errors.New("it is no event of S3")
 	}
 	var d struct {
 		Bucket struct{ Name string }

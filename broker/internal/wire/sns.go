@@ -17,8 +17,12 @@ func isNotification(m object) bool {
 
 // openNotification puts what is in the envelope in place of it.
 func openNotification(bag *driver.Bag, m object) error {
-	if kind := m.text("Type"); kind != "Notification" {
-		return fmt.Errorf("its type is %.80q", kind) // to confirm a subscription, for one
+	switch kind := m.text("Type"); kind {
+	case "Notification":
+	case "SubscriptionConfirmation", "UnsubscribeConfirmation":
+		return errors.New("it is a " + kind)
+	default:
+		return errors.New("it is no notification")
 	}
 	var n struct {
 		MessageId         string

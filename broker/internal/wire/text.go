@@ -184,7 +184,7 @@ func Read(bag *driver.Bag, attrs map[string]string) {
 		}
 		bag.Body, bag.Err = body, errors.Join(bag.Err, err)
 	default:
-		bag.Err = errors.Join(bag.Err, fmt.Errorf("message has the unknown encoding %.80q", encoding))
+		bag.Err = errors.Join(bag.Err, errors.New("message has an unknown encoding: its attribute "+Encoding+" is not base64"))
 	}
 }
 
