@@ -4,7 +4,9 @@
 //		WithKernel(otel.WithTelemetry(otel.WithSystem("aws_sqs"), otel.WithDestination("orders"))).
 //		Build("orders")
 //	…
-//	defer otel.Register(q, otel.WithSystem("aws_sqs"), otel.WithDestination("orders"))
+//	ledger, err := otel.Register(q, otel.WithSystem("aws_sqs"), otel.WithDestination("orders"))
+//	…
+//	defer ledger.Unregister()
 //
 // It follows the semantic conventions for messaging, version 1.43.0.
 //
@@ -32,7 +34,8 @@
 //     target queue as AWSTraceHeader, and to a function as the trace of its invocation.
 //     LocalStack drops it.
 //   - S3 and DynamoDB make their messages themselves, and WebSocket frames have no
-//     attributes: the trace ends there. In AWS Lambda that of the invocation takes its place.
+//     attributes: the trace ends there. In AWS Lambda that of the invocation takes its place,
+//     if X-Ray samples it: a function without active tracing begins traces of its own.
 //
 // An attribute never makes a message too large: one that does not fit is left out.
 //

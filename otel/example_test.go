@@ -55,10 +55,7 @@ func ExampleRegister() {
 	meter := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 
 	q := swarm.Must(embedded.Endpoint().WithKernel(otel.WithTelemetry(otel.WithMeterProvider(meter))).Build("orders"))
-	registration, err := otel.Register(q, otel.WithMeterProvider(meter))
-	if err != nil {
-		panic(err)
-	}
+	ledger := swarm.Must(otel.Register(q, otel.WithMeterProvider(meter)))
 	_ = emit.NewTyped[Order](q).Enq(context.Background(), Order{ID: "A"})
 
 	var all metricdata.ResourceMetrics
@@ -68,7 +65,7 @@ func ExampleRegister() {
 			fmt.Println(m.Name, sum.DataPoints[0].Value)
 		}
 	}
-	_ = registration.Unregister()
+	_ = ledger.Unregister()
 	_ = q.Close()
 	// Output: swarm.emit.accepted 1
 }

@@ -15,8 +15,9 @@ import (
 type Source interface{ Stats() swarm.Stats }
 
 // Register measures the ledger of a kernel whenever metrics are collected, until the
-// registration is unregistered. Kernels with the same attributes overwrite each other's: give
-// each a destination of its own. Names are those of [swarm.Stats]; ages are in seconds.
+// registration is unregistered. Give each kernel a destination of its own: of two with the same
+// attributes counters are added, gauges are those of one, and the books do not add up. Names are
+// those of [swarm.Stats]; ages are in seconds.
 //
 //	swarm.emit.accepted, .retried, .refused     by category
 //	swarm.emit.ended                            by category and outcome

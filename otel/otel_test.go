@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
@@ -240,7 +242,7 @@ func TestSampling(t *testing.T) {
 		if sc := trace.SpanContextFromContext(msg.Context()); !sc.IsValid() || sc.IsSampled() {
 			t.Errorf("%+v", sc)
 		}
-		if len(attrs) > 0 && !strings.HasSuffix(attrs[0].Attrs["traceparent"], "-00") {
+		if len(attrs) > 0 && (!strings.HasSuffix(attrs[0].Attrs["traceparent"], "-00") || !strings.HasSuffix(attrs[0].Attrs["AWSTraceHeader"], ";Sampled=0")) {
 			t.Error(attrs[0].Attrs)
 		}
 		ack <- msg
@@ -423,12 +425,14 @@ func TestParentAndLinkOfAProcessSpan(t *testing.T) {
 	const id, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	xray := map[string]string{"AWSTraceHeader": "Root=1-" + id[:8] + "-" + id[8:] + ";Parent=" + parent + ";Sampled=1"}
 	w3c := map[string]string{"traceparent": "00-" + id + "-" + parent + "-01"}
-	for name, x := range map[string]struct {
+	type span struct {
 		traced bool
 		attrs  map[string]string
 		parent string
 		links  int
-	}{
+	}
+	unsampled := "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0;Lineage=a:b"
+	for name, x := range map[string]span{
 		"a service, X-Ray":                      {false, xray, parent, 1},
 		"a service, W3C":                        {false, w3c, parent, 1},
 		"a service, nothing":                    {false, nil, "0000000000000000", 0},
@@ -437,6 +441,8 @@ func TestParentAndLinkOfAProcessSpan(t *testing.T) {
 		"an invocation that is traced, X-Ray":   {true, xray, "", 1},
 		"an invocation that is traced, W3C":     {true, w3c, "", 1},
 		"an invocation that is traced, nothing": {true, nil, "", 0},
+		"a function without tracing, W3C":       {false, w3c, parent, 1},
+		"a function without tracing, nothing":   {false, nil, "0000000000000000", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBackend()
@@ -453,6 +459,9 @@ func TestParentAndLinkOfAProcessSpan(t *testing.T) {
 				}
 			}()
 			ctx, want := t.Context(), x.parent
+			if strings.HasPrefix(name, "a function without tracing") {
+				ctx = byXRay(t, unsampled)
+			}
 			if x.traced {
 				invocation, span := b.tracer.Tracer("test").Start(ctx, "invocation")
 				ctx, want = invocation, span.SpanContext().SpanID().String()
@@ -651,8 +660,11 @@ func TestMetrics(t *testing.T) {
 		if len(byError) != 2 || byError[""] != 5 || byError["*errors.errorString"] != 0 {
 			t.Errorf("seconds of processing: %v", byError)
 		}
-		if n := counts(m["swarm.listen.age"]); n != 4 {
-			t.Errorf("%d messages were received", n)
+		if n, s := counts(m["swarm.listen.age"]), seconds(m["swarm.listen.age"]); n != 4 || s < 6 { // three of them were 2 s old
+			t.Errorf("%d messages were received, %v s old together", n, s)
+		}
+		if s := seconds(m["messaging.client.operation.duration"]); s < 0.2 { // the last receive waits
+			t.Errorf("requests have taken %v s", s)
 		}
 		if n, s := counts(m["messaging.client.operation.duration"]), q.Stats(); n < int(s.Requests[swarm.OpSend].Calls+s.Requests[swarm.OpSettle].Calls) {
 			t.Errorf("%d requests, the ledger says %+v", n, s.Requests)
@@ -692,6 +704,71 @@ func total(a metricdata.Aggregation) (sum float64) {
 		}
 	}
 	return sum
+}
+
+func seconds(a metricdata.Aggregation) (sum float64) {
+	if h, ok := a.(metricdata.Histogram[float64]); ok {
+		for _, p := range h.DataPoints {
+			sum += p.Sum
+		}
+	}
+	return sum
+}
+
+// books are the ledger of no kernel.
+type books swarm.Stats
+
+func (b books) Stats() swarm.Stats { return swarm.Stats(b) }
+
+// Each number of the ledger is a metric, and no other one.
+func TestTheLedgerIsMeasured(t *testing.T) {
+	b := newBackend()
+	if _, err := otel.Register(books{
+		Emit: map[string]swarm.EmitStats{"Order": {Accepted: 1, InFlight: 2, DeadLetters: 3, Confirmed: 4, Failed: 5, Dropped: 6, Undelivered: 7,
+			Retried: 8, Refused: 9, Oldest: 10 * time.Second}},
+		Listen: map[string]swarm.ListenStats{"Order": {Received: 11, Waiting: 12, Working: 13, Acked: 14, Failed: 15, Rejected: 16, Expired: 17,
+			Released: 18, LeaseLost: 19, Lost: 20, Redelivered: 21, Ignored: 22, Oldest: 23 * time.Second, Longest: 24 * time.Second}},
+		Requests: map[swarm.Operation]swarm.RequestStats{swarm.OpSend: {Calls: 25, Open: 26, Errors: 27, Entries: 28, InFlight: 29, Succeeded: 30, Failed: 31}},
+		Settling: 32, Unconfirmed: 33,
+	}, b.options()...); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	note := func(name string, of attribute.Set, v float64) {
+		if outcome, ok := of.Value("swarm.outcome"); ok {
+			name += " " + outcome.AsString()
+		}
+		got[name] += v
+	}
+	for name, a := range b.metrics(t) {
+		switch a := a.(type) {
+		case metricdata.Sum[int64]:
+			for _, p := range a.DataPoints {
+				note(name, p.Attributes, float64(p.Value))
+			}
+		case metricdata.Gauge[int64]:
+			for _, p := range a.DataPoints {
+				note(name, p.Attributes, float64(p.Value))
+			}
+		case metricdata.Gauge[float64]:
+			for _, p := range a.DataPoints {
+				note(name, p.Attributes, p.Value)
+			}
+		}
+	}
+	want := map[string]float64{
+		"swarm.emit.accepted": 1, "swarm.emit.in_flight": 2, "swarm.emit.dead_letters": 3, "swarm.emit.ended confirmed": 4, "swarm.emit.ended failed": 5,
+		"swarm.emit.ended dropped": 6, "swarm.emit.ended undelivered": 7, "swarm.emit.retried": 8, "swarm.emit.refused": 9, "swarm.emit.oldest": 10,
+		"swarm.listen.received": 11, "swarm.listen.waiting": 12, "swarm.listen.working": 13, "swarm.listen.settled acked": 14,
+		"swarm.listen.settled failed": 15, "swarm.listen.settled rejected": 16, "swarm.listen.settled expired": 17, "swarm.listen.settled released": 18,
+		"swarm.listen.settled lease lost": 19, "swarm.listen.settled lost": 20, "swarm.listen.redelivered": 21, "swarm.listen.ignored": 22,
+		"swarm.listen.oldest": 23, "swarm.listen.longest": 24,
+		"swarm.requests": 25, "swarm.requests.open": 26, "swarm.requests.errors": 27, "swarm.requests.entries": 28,
+		"swarm.settling": 32, "swarm.unconfirmed": 33,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
 }
 
 func counts(a metricdata.Aggregation) (n int) {

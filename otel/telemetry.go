@@ -229,9 +229,11 @@ func (t *telemetry) handed(ctx context.Context, e swarm.Envelope) context.Contex
 }
 
 // invocation is the trace that AWS Lambda gives to one, under the key of its runtime client.
+// One that is not sampled says nothing: functions without active tracing have such a trace each
+// time, and all that follows it would be lost.
 func invocation(ctx context.Context) context.Context {
 	text, _ := ctx.Value("x-amzn-trace-id").(string)
-	if sc := parseXRay(text); sc.IsValid() {
+	if sc := parseXRay(text); sc.IsValid() && sc.IsSampled() {
 		return trace.ContextWithRemoteSpanContext(ctx, sc)
 	}
 	return ctx
