@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	swarm "github.com/fogfish/swarm/core"
 	"github.com/fogfish/swarm/core/emit"
 	"github.com/fogfish/swarm/core/listen"
 )
@@ -60,16 +61,25 @@ func scrape(t *testing.T) map[string][]string {
 	return out
 }
 
-// Each metric, and each label, that the dashboard asks for is there.
+// values that labels have.
+var values = map[string][]string{
+	"messaging_operation_name": {string(swarm.OpSend), string(swarm.OpReceive), string(swarm.OpSettle), string(swarm.OpExtend)},
+	"swarm_outcome": {"confirmed", "dropped", "undelivered", swarm.OutcomeAcked.String(), swarm.OutcomeFailed.String(), swarm.OutcomeRejected.String(),
+		swarm.OutcomeExpired.String(), swarm.OutcomeReleased.String(), swarm.OutcomeLeaseLost.String(), swarm.OutcomeLost.String()},
+}
+
+// Each metric, and each label, that the dashboard asks for is there, in the unit that it shows.
 func TestTheDashboardIsFed(t *testing.T) {
 	raw, err := os.ReadFile("../../docs/grafana/swarm.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var dashboard struct {
-		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
+		Templating struct{ List []struct{ Name string } }
+		Panels     []struct {
+			Title       string
+			Targets     []struct{ Expr string }
+			FieldConfig struct{ Defaults struct{ Unit string } }
 		}
 	}
 	if err := json.Unmarshal(raw, &dashboard); err != nil {
@@ -79,9 +89,35 @@ func TestTheDashboardIsFed(t *testing.T) {
 	metric := regexp.MustCompile(`\b((?:swarm|messaging)_\w+)\{([^}]*)\}`)
 	label := regexp.MustCompile(`(\w+)(?:=~|!=|!~|=)"`)
 	by := regexp.MustCompile(`by \(([^)]*)\)`)
+	variables := []string{"__rate_interval"} // of Grafana's own
+	for _, v := range dashboard.Templating.List {
+		variables = append(variables, v.Name)
+	}
+	variable, window := regexp.MustCompile(`\$(\w+)`), regexp.MustCompile(`\[([^\]]*)\]`)
+	value := regexp.MustCompile(`(swarm_outcome|messaging_operation_name)(?:=~|!=|!~|=)"([^"]*)"`)
 	asked := 0
 	for _, p := range dashboard.Panels {
 		for _, target := range p.Targets {
+			if seconds := strings.Contains(target.Expr, "_seconds"); seconds != (p.FieldConfig.Defaults.Unit == "s") {
+				t.Errorf("%s: the unit is %q, and it shows %s", p.Title, p.FieldConfig.Defaults.Unit, target.Expr)
+			}
+			for _, m := range variable.FindAllStringSubmatch(target.Expr, -1) {
+				if !slices.Contains(variables, m[1]) {
+					t.Errorf("%s: there is no variable %s", p.Title, m[1])
+				}
+			}
+			for _, m := range window.FindAllStringSubmatch(target.Expr, -1) {
+				if _, err := time.ParseDuration(m[1]); err != nil && m[1] != "$__rate_interval" {
+					t.Errorf("%s: [%s] is no time", p.Title, m[1])
+				}
+			}
+			for _, m := range value.FindAllStringSubmatch(target.Expr, -1) {
+				for v := range strings.SplitSeq(m[2], "|") {
+					if !slices.Contains(values[m[1]], v) {
+						t.Errorf("%s: %s is never %q", p.Title, m[1], v)
+					}
+				}
+			}
 			found := metric.FindAllStringSubmatch(target.Expr, -1)
 			if len(found) == 0 {
 				t.Errorf("%s: no metric in %s", p.Title, target.Expr)

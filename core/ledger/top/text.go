@@ -84,10 +84,17 @@ func clean(s string) string {
 	}, s)
 }
 
+// longest name that is shown, in bytes: no broker has a category that is longer, and a foreign
+// one would be the width of a table.
+const longest = 256
+
 // nameOf is how a name is shown.
 func nameOf(name string) string {
-	if name == "" {
+	switch {
+	case name == "":
 		return "(no name)"
+	case len(name) > longest:
+		return clean(name[:longest]) + "…"
 	}
 	return clean(name)
 }

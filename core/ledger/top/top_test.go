@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -183,6 +184,18 @@ func TestHostileNames(t *testing.T) {
 				t.Errorf("%q in %q", r, l)
 			}
 		}
+	}
+}
+
+// One long name is not the width of all rows.
+func TestALongNameInATable(t *testing.T) {
+	emit := map[string]swarm.EmitStats{strings.Repeat("x", 1<<20): {}}
+	for i := range 300 {
+		emit[strconv.Itoa(i)] = swarm.EmitStats{}
+	}
+	out := Table(ledger.Snapshot{At: start, Kernels: map[string]ledger.Kernel{"a": {Stats: swarm.Stats{Emit: emit}}}})
+	if len(out) > 300*1000 || !strings.Contains(out, "xxx…") {
+		t.Errorf("%d bytes", len(out))
 	}
 }
 

@@ -7,8 +7,8 @@
 // prints all counts as plain tables and ends: by 1 when they do not add up, or when nobody
 // answers. Arguments that are none end it by 2.
 //
-// Colours need a terminal, and are left out when NO_COLOR is set. A name and a password in the
-// URL are sent, and not shown.
+// Colours need a terminal, and are left out when NO_COLOR is set. What the URL has of a name, a
+// password and a query is sent, and not shown.
 package main
 
 import (
@@ -94,16 +94,20 @@ func newServer(text string) (server, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return server{}, fmt.Errorf("not a URL: %w", withoutURL(err))
+		return server{}, errors.New("not a URL") // the error has parts of it
 	}
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return server{}, fmt.Errorf("%q is no URL of a ledger: want http:// or https://, and a host", u.Redacted())
+		return server{}, fmt.Errorf("%q is no URL of a ledger: want http:// or https://, and a host", shown.String())
 	}
-	return server{u.String(), u.Redacted()}, nil
+	return server{u.String(), shown.String()}, nil
 }
 
-// largest answer, in bytes.
-const largest = 16 << 20
+// Limits of an answer: to draw one that has more would take longer than it is worth to look at.
+const (
+	largest = 4 << 20 // bytes
+	most    = 5000    // categories
+)
 
 var client = http.Client{Timeout: 5 * time.Second}
 
@@ -122,8 +126,22 @@ func (s server) next(ctx context.Context) (snapshot ledger.Snapshot, err error) 
 	if answer.StatusCode != http.StatusOK {
 		return snapshot, fmt.Errorf("%s answers %d %s", s.name, answer.StatusCode, http.StatusText(answer.StatusCode))
 	}
-	if err := json.NewDecoder(io.LimitReader(answer.Body, largest)).Decode(&snapshot); err != nil || snapshot.Kernels == nil || snapshot.At.IsZero() {
+	body, err := io.ReadAll(io.LimitReader(answer.Body, largest+1))
+	switch {
+	case err != nil:
+		return snapshot, fmt.Errorf("%s does not answer: %w", s.name, withoutURL(err))
+	case len(body) > largest:
+		return snapshot, fmt.Errorf("%s answers with more than %d bytes", s.name, largest)
+	}
+	if err := json.Unmarshal(body, &snapshot); err != nil || snapshot.Kernels == nil || snapshot.At.IsZero() {
 		return ledger.Snapshot{}, fmt.Errorf("%s answers, but not with a ledger", s.name)
+	}
+	n := 0
+	for _, k := range snapshot.Kernels {
+		n += 1 + len(k.Emit) + len(k.Listen) + len(k.Requests)
+	}
+	if n > most {
+		return ledger.Snapshot{}, fmt.Errorf("%s answers with %d categories, more than %d", s.name, n, most)
 	}
 	return snapshot, nil
 }

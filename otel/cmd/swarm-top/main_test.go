@@ -96,14 +96,17 @@ func TestWhoDoesNotAnswer(t *testing.T) {
 	redirect := serve(t, http.RedirectHandler("ftp://elsewhere/", http.StatusFound))
 	for url, want := range map[string]string{
 		away.URL: away.URL + " does not answer: dial tcp",
-		strings.Replace(away.URL, "://", "://ada:secret@", 1):                                                 "ada:xxxxx@",
+		strings.Replace(away.URL, "://", "://ada:secret@", 1):                                                 away.URL + " does not answer",
+		strings.Replace(away.URL, "://", "://secret@", 1) + "?token=secret#secret":                            away.URL + " does not answer",
 		serve(t, http.NotFoundHandler()).URL:                                                                  " answers 404 Not Found",
 		serve(t, answer("<html>")).URL:                                                                        "answers, but not with a ledger",
 		serve(t, answer(`{"cmdline":[]}`)).URL:                                                                "answers, but not with a ledger",
 		serve(t, answer(`{"kernels":{}}`)).URL:                                                                "answers, but not with a ledger",
 		serve(t, answer(`{"at":"2026-07-01T12:00:00Z","kernels":{"a":{"settling":"many"}}}`)).URL:             "answers, but not with a ledger",
-		serve(t, answer(`{"at":"2026-07-01T12:00:00Z","kernels":{`+strings.Repeat(`"a":{},`, largest/7))).URL: "answers, but not with a ledger",
-		redirect.URL: "unsupported protocol scheme",
+		serve(t, answer(`{"at":"2026-07-01T12:00:00Z","kernels":{"a":{}}}`+strings.Repeat(" ", largest))).URL: "answers with more than 4194304 bytes",
+		serve(t, answer(categories(most))).URL:                                                                "answers with 5001 categories",
+		serve(t, http.HandlerFunc(drips)).URL:                                                                 "does not answer: ",
+		redirect.URL:                                                                                          "unsupported protocol scheme",
 	} {
 		got, err := call(t, t.Context(), "-once", url)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\x1b") || got != "" {
@@ -115,12 +118,33 @@ func TestWhoDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// categories is a ledger that has many, without names to speak of.
+func categories(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"%x":{}`, i)
+	}
+	return `{"at":"2026-07-01T12:00:00Z","kernels":{"a":{"emit":{` + b.String()[1:] + `}}}}`
+}
+
+// drips answers as long as somebody waits.
+func drips(w http.ResponseWriter, r *http.Request) {
+	for r.Context().Err() == nil {
+		fmt.Fprint(w, " ")
+		w.(http.Flusher).Flush()
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+	}
+}
+
 func answer(text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, text) })
 }
 
 func TestArguments(t *testing.T) {
-	for _, args := range [][]string{nil, {"a", "b"}, {"-twice", "a"}, {"file:///etc"}, {"http://"}, {"http://ada:secret@a:port"}, {"ada:secret@a:port"}} {
+	for _, args := range [][]string{nil, {"a", "b"}, {"-twice", "a"}, {"file:///etc"}, {"http://"}, {"http://ada:secret@a:port"}, {"ada:secret@a:port"}, {"http://ada:secret/x@h"}, {"file://secret@a/?secret"}} {
 		if out, err := call(t, t.Context(), args...); !errors.As(err, new(usageError)) || out != "" || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v, %q", args, err, out)
 		}
