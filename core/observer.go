@@ -27,7 +27,8 @@ type Observer struct {
 	Retried func(e Envelope, err error)
 
 	// Ended: a value has its end, as each that was accepted has once: err is nil when the
-	// broker has confirmed it.
+	// broker has confirmed it. Otherwise it is a dead letter, on its way to dlq, or goes back
+	// to the caller of Enq.
 	Ended func(e Envelope, err error)
 
 	// Received: a message came.

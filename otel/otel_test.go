@@ -1,6 +1,7 @@
 package otel_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -194,34 +195,52 @@ func TestATraceGoesOn(t *testing.T) {
 }
 
 // A request with several messages is of none of their traces, and linked to all.
+// gate is a broker that takes the first request when it is told to.
+type gate struct{ first chan struct{} }
+
+func (gate) Close() error { return nil }
+func (g gate) Send(context.Context, []driver.Bag) error {
+	<-g.first
+	return nil
+}
+func (gate) Limits() driver.Limits { return driver.Limits{Entries: 10, Requests: 1} }
+
 func TestBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackend()
-		q := build(t, b, queue(t))
+		g := gate{make(chan struct{})}
+		q, err := kernel.NewEmitter(g, swarm.WithEmitWindow(10), otel.WithTelemetry(b.options()...))
+		if err != nil {
+			t.Fatal(err)
+		}
 		enq, _ := emit.Typed[Order](q, emit.Context(func(o Order) context.Context {
 			ctx, span := b.tracer.Tracer("test").Start(context.Background(), "of "+o.ID)
 			span.End()
 			return ctx
 		}))
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			other := emit.NewTyped[Order](q)
-			other.Enq(t.Context(), Order{"B"})
-		}()
-		enq <- Order{"A"}
-		<-done
-		close(enq)
-		q.Close()
-		if a, create := b.one(t, "of A"), b.ended("create Order"); len(create) != 2 || !slices.ContainsFunc(create, func(s sdktrace.ReadOnlySpan) bool {
-			return s.Parent().SpanID() == a.SpanContext().SpanID()
-		}) {
-			t.Errorf("no value is of the span that its context has: %v", create)
-		}
-		for _, send := range b.ended("send") { // whether they meet in a request is up to the scheduler
-			if len(send.Links()) != 2 || attributes(send)["messaging.batch.message_count"] != "2" || send.Parent().IsValid() {
-				t.Errorf("links %v, attributes %v, parent %v", send.Links(), attributes(send), send.Parent())
+		for i, id := range []string{"first", "A", "B"} {
+			enq <- Order{id}
+			if i == 0 {
+				synctest.Wait() // it goes by itself, and the others meet while it is on its way
 			}
+		}
+		synctest.Wait()
+		close(g.first)
+		close(enq)
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		a, create := b.one(t, "of A"), b.ended("create Order")
+		at := slices.IndexFunc(create, func(s sdktrace.ReadOnlySpan) bool { return s.Parent().SpanID() == a.SpanContext().SpanID() })
+		if len(create) != 3 || at < 0 {
+			t.Fatalf("no value is of the span that its context has: %v", create)
+		}
+		send := b.one(t, "send")
+		if len(send.Links()) != 2 || attributes(send)["messaging.batch.message_count"] != "2" || send.Parent().IsValid() {
+			t.Errorf("links %v, attributes %v, parent %v", send.Links(), attributes(send), send.Parent())
+		}
+		if !slices.ContainsFunc(send.Links(), func(l sdktrace.Link) bool { return l.SpanContext.SpanID() == create[at].SpanContext().SpanID() }) {
+			t.Errorf("the request is not linked to %s", create[at].SpanContext().SpanID())
 		}
 	})
 }
@@ -528,21 +547,27 @@ func TestNothingIsGivenAway(t *testing.T) {
 			if text {
 				opts = append(opts, otel.WithErrorText())
 			}
-			q := build(t, b, orders, opts...)
+			var log bytes.Buffer
+			logger := swarm.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+			q, err := embedded.Endpoint().WithQueue(orders).WithKernel(logger, otel.WithTelemetry(b.options(opts...)...)).Build("")
+			if err != nil {
+				t.Fatal(err)
+			}
 			if _, err := otel.Register(q, b.options()...); err != nil {
 				t.Fatal(err)
 			}
 			deq, ack := listen.Typed[Order](q)
 			go q.Run(context.Background())
 			secret := emit.NewTyped[Order](q, emit.OrderBy(func(o Order) string { return o.ID }), emit.DedupBy(func(o Order) string { return o.ID }))
-			if err := secret.Enq(t.Context(), Order{"hush"}); err != nil {
+			if err := secret.Enq(t.Context(), Order{"hush-1"}); err != nil {
 				t.Fatal(err)
 			}
-			ack <- (<-deq).Fail(errors.New("cannot read hush"))
+			ack <- (<-deq).Fail(errors.New("cannot read hush-1"))
 			ack <- <-deq
 			stranger := swarm.Must(embedded.Emitter().WithQueue(orders).Build(""))
 			bag := stranger.NewBag("hush")
-			bag.Attrs = map[string]string{"password": "hush", "traceparent": "hush", "AWSTraceHeader": "hush"}
+			bag.Attrs = map[string]string{"password": "hush-2", "traceparent": "hush-2", "AWSTraceHeader": "hush-2"}
+			bag.Body = []byte(`{"id":"hush-3"}`)
 			if err := stranger.Enqueue(t.Context(), &bag); err != nil {
 				t.Fatal(err)
 			}
@@ -559,6 +584,9 @@ func TestNothingIsGivenAway(t *testing.T) {
 			}
 			if strings.Contains(told.String(), "hush") != text {
 				t.Errorf("text asked for: %v; told:\n%s", text, told.String())
+			}
+			if !strings.Contains(log.String(), "category=hush") || strings.Contains(log.String(), "hush-") {
+				t.Errorf("the log tells of a category that nobody listens to, and of nothing else:\n%s", log.String())
 			}
 			failed := 0
 			for _, s := range b.ended("process Order") {

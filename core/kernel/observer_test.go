@@ -514,6 +514,39 @@ func TestRequestsAreObserved(t *testing.T) {
 	})
 }
 
+// What was received before is counted, and what the broker has not confirmed yet.
+func TestRedeliveriesAndSettlementsOfTheLedger(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig()
+		for attempt := range 4 { // 0: the broker does not say
+			bag := note(attempt)
+			bag.Attempt = attempt
+			r.offer(bag)
+		}
+		hold := make(chan struct{})
+		r.settle = func(context.Context, []driver.Settlement) error {
+			<-hold
+			return nil
+		}
+		q := endpoint(t, r)
+		deq, ack := listen.Typed[Note](q)
+		wait := start(q)
+		go work(deq, ack, nil)
+		time.Sleep(time.Second)
+		if s := q.Stats(); s.Listen["Note"].Redelivered != 2 || s.Settling != 4 {
+			t.Errorf("%+v; settling %d", s.Listen["Note"], s.Settling)
+		}
+		close(hold)
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		wait()
+		if s := q.Stats(); s.Settling != 0 || s.Unconfirmed != 0 {
+			t.Errorf("settling %d, not confirmed %d", s.Settling, s.Unconfirmed)
+		}
+	})
+}
+
 // The ages in the ledger are those of what is in flight.
 func TestAgesOfTheLedger(t *testing.T) {
 	bubble(t, func(t *testing.T) {
