@@ -523,15 +523,15 @@ func TestDeadLettersOfServices(t *testing.T) {
 				if got := warnings(t, stack); want == "" && got != "" || !strings.Contains(got, want) {
 					t.Errorf("warnings %q, want %q", got, want)
 				}
-				allowed := ""
+				var of strings.Builder
 				for _, key := range synth(t, stack).all("AWS::KMS::Key") {
 					for _, s := range key["KeyPolicy"].(object)["Statement"].([]any) {
 						if text := marshal(t, s); strings.Contains(text, service) {
-							allowed += text
+							of.WriteString(text)
 						}
 					}
 				}
-				if c.key == "" && allowed != "" || !strings.Contains(allowed, c.key) {
+				if allowed := of.String(); c.key == "" && allowed != "" || !strings.Contains(allowed, c.key) {
 					t.Errorf("of the key is allowed %q, want %q", allowed, c.key)
 				}
 			})
