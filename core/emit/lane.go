@@ -98,6 +98,7 @@ func (l *lane[T]) run() {
 	}
 	l.lost = nil
 	l.refuse()
+	l.out.Gone()
 }
 
 // accept takes values as long as the window has room.
@@ -155,6 +156,7 @@ func (l *lane[T]) gather() {
 		runtime.Gosched() // the producer may be about to send
 	}
 	l.send()
+	l.answerMarks() // what cannot be encoded is not on its way
 }
 
 // flush sends and waits until nothing is left, or the time is over. It takes the left
@@ -175,6 +177,7 @@ func (l *lane[T]) flush(left int) int {
 				left--
 				l.take(v)
 				l.send()
+				l.answerMarks()
 			default:
 				l.refuseOne(v)
 			}
@@ -251,6 +254,10 @@ func (l *lane[T]) refuse() {
 				break
 			}
 			l.refuseOne(v)
+		case <-l.out.Marked():
+			for _, m := range l.out.Marks() {
+				m.Resolved() // what it refused has failed the invocation by now
+			}
 		case <-report:
 			report = nil
 			l.reportRefused()

@@ -38,7 +38,10 @@ func (l *lane[T]) answerMarks() {
 		return
 	}
 	l.marks = slices.DeleteFunc(l.marks, func(m mark) bool {
-		if l.accepted < m.upTo && !l.closed || slices.ContainsFunc(l.slots, func(s slot[T]) bool { return m.awaits(s.stamp) }) {
+		buffered := l.accepted < m.upTo && !l.closed
+		stuck := l.inflight == 0 && !l.room() // behind dead letters
+		if buffered && !stuck || slices.ContainsFunc(l.slots, func(s slot[T]) bool { return m.awaits(s.stamp) }) {
+			m.Pending()
 			return false
 		}
 		if slices.ContainsFunc(l.failed, func(f deadLetter[T]) bool { return f.number <= m.upTo }) {
@@ -56,7 +59,8 @@ func (l *lane[T]) answerMarks() {
 func (l *lane[T]) giveUpTo(expired *kernel.Mark) {
 	i := slices.IndexFunc(l.marks, func(m mark) bool { return m.Mark == expired })
 	if i < 0 {
-		return // it was answered meanwhile
+		expired.Missed()
+		return
 	}
 	upTo := l.marks[i].upTo
 	for i := range l.slots {

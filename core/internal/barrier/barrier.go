@@ -124,12 +124,20 @@ func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 	}
 	b.mu.Unlock()
 
+	last := Grace
+	if end, ok := ctx.Deadline(); ok { // the answer comes before it
+		last = min(last, end.Sub(deadline)/2)
+	}
 	ctx, cut := context.WithDeadline(ctx, deadline)
 	defer cut()
-	f.wait(ctx, func() bool { return f.unconfirmed == 0 })
-	grace, cancel := context.WithTimeout(ctx, Grace)
-	defer cancel()
-	f.wait(grace, func() bool { return f.unresolved == 0 })
+	for f.wait(ctx, func() bool { return f.unconfirmed == 0 }) {
+		grace, cancel := context.WithTimeout(ctx, Grace)
+		f.wait(grace, func() bool { return f.unresolved == 0 || f.unconfirmed > 0 })
+		cancel()
+		if !f.pending() {
+			break
+		}
+	}
 	f.wait(ctx, func() bool { return f.patient == 0 })
 
 	// What is left is given up.
@@ -145,9 +153,9 @@ func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 	for _, m := range left {
 		m.lane.Mark(m)
 	}
-	last, cancelLast := context.WithTimeout(context.Background(), Grace)
-	defer cancelLast()
-	f.wait(last, func() bool { return f.unresolved == 0 })
+	ending, cancel := context.WithTimeout(context.Background(), last)
+	defer cancel()
+	f.wait(ending, func() bool { return f.unresolved == 0 })
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -181,24 +189,31 @@ type flush struct {
 	err                              error
 }
 
-func (f *flush) wait(ctx context.Context, done func() bool) {
+// wait reports whether it is done, and not that ctx has ended before.
+func (f *flush) wait(ctx context.Context, done func() bool) bool {
 	for {
 		f.mu.Lock()
 		ok := done()
 		f.mu.Unlock()
 		if ok {
-			return
+			return true
 		}
 		select {
 		case <-f.wake:
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }
 
+func (f *flush) pending() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unconfirmed > 0
+}
+
 // Mark is the question of one Flush to one lane. The lane answers Confirmed when each value
-// it had accepted is confirmed or has failed, and Resolved when no dead letter of them
+// it had accepted is confirmed, has failed, or waits behind one that has, and Resolved when no dead letter of them
 // waits to be read either. When the mark has Expired it gives up what is left, and answers
 // Resolved.
 type Mark struct {
@@ -222,6 +237,21 @@ func (m *Mark) Confirmed(patient bool) {
 	})
 }
 
+// Pending notes that something is on its way after all: a dead letter was taken, and made room
+// for what waited behind it.
+func (m *Mark) Pending() {
+	m.change(func(f *flush) {
+		if m.confirmed && !m.resolved {
+			m.confirmed = false
+			f.unconfirmed++
+			if m.patient {
+				m.patient = false
+				f.patient--
+			}
+		}
+	})
+}
+
 // Resolved notes that nothing is left.
 func (m *Mark) Resolved() {
 	m.Confirmed(false)
@@ -234,6 +264,15 @@ func (m *Mark) Resolved() {
 			}
 		}
 	})
+}
+
+// Missed answers a mark that the lane sees for the first time when it has expired: it may have
+// accepted what the invocation waits for. One that was answered stays so.
+func (m *Mark) Missed() {
+	if !m.answered() {
+		m.Spoil(ErrUnconfirmed)
+		m.Resolved()
+	}
 }
 
 func (m *Mark) answered() bool {
