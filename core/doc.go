@@ -87,7 +87,8 @@
 //
 // L8 At most once. A message is acknowledged before it is handed over; from a source that
 // pushes, by the hand-over. Nobody has to send it back, and what comes back is ignored.
-// Its context ends with TimeToFlight.
+// Its context ends with TimeToFlight. Nothing goes back: a category that nobody reads holds up
+// the others when it is full (L5).
 //
 // L9 Order. Of a broker that keeps order, the messages of a group are handed over one
 // after the other. After a failure the rest of the group goes back; other groups go on.

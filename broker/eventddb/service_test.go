@@ -250,7 +250,9 @@ func TestARecordIsGivenUp(t *testing.T) {
 		refuse := 2
 		one := s.start("one", func(b *eventddb.Builder) {
 			b.WithMaxAttempts(3).WithOnFailure(func(_ context.Context, x eventddb.Failure) error {
-				if refuse--; refuse >= 0 {
+				if refuse--; refuse == 1 {
+					panic("the queue for them is nil")
+				} else if refuse == 0 {
 					return errors.New("the queue for them is down")
 				}
 				failures = append(failures, x)

@@ -444,11 +444,21 @@ func (w *worker) giveUp(x *item, cause error) bool {
 		s.log.Error("swarm: a record is given up", "shard", w.shard, "sequence", x.record.SequenceNumber, "attempts", x.attempts, "cause", fmt.Sprintf("%T", cause)) // its text is the consumer's, and may quote the record
 		return true
 	}
-	if err := s.onFailure(w.working, Failure{Record: x.record, Shard: w.shard, Attempts: x.attempts, Err: cause}); err != nil {
+	if err := s.failed(w.working, Failure{Record: x.record, Shard: w.shard, Attempts: x.attempts, Err: cause}); err != nil {
 		w.complain(fmt.Errorf("eventddb: shard %s: record %s is to be given up, and nobody takes it: %w", w.shard, x.record.SequenceNumber, err), x.attempts)
 		return false
 	}
 	return true
+}
+
+// failed gives a failure to whoever is to take care of it; a panic is an error of his.
+func (s *stream) failed(ctx context.Context, f Failure) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return s.onFailure(ctx, f)
 }
 
 func (x *item) bag(shard string) driver.Bag {

@@ -404,3 +404,29 @@ func TestAttackTheRegionOfAnARNCounts(t *testing.T) {
 		t.Errorf("asked %q, %v", host, err)
 	}
 }
+
+// Who may not extend leases keeps them as long as they last: what is acknowledged in time is
+// gone, and it is told what was refused.
+func TestAttackExtendIsDenied(t *testing.T) {
+	s := newStub(t).with(`{"id":1}`)
+	f := newFake(s)
+	denied := make(chan struct{}, 100)
+	f.change = func(*awssqs.ChangeMessageVisibilityBatchInput) (*awssqs.ChangeMessageVisibilityBatchOutput, error) {
+		denied <- struct{}{}
+		return nil, &types.KmsAccessDenied{Message: aws.String("not allowed")}
+	}
+	errs := make(chan error, 100)
+	q := swarm.Must(sqs.Listener().WithService(f).WithVisibility(4*time.Second).WithWaitTime(time.Second).
+		WithKernel(quiet, swarm.WithDefaultCategory("Note"), swarm.WithStdErr(errs)).Build("queue"))
+	deq, ack := listen.Typed[Note](q)
+	go q.Run(context.Background())
+	msg := <-deq
+	<-denied
+	err := <-errs
+	if msg.Context().Err() != nil || !strings.Contains(err.Error(), "AccessDenied") {
+		t.Errorf("%v, %v", context.Cause(msg.Context()), err)
+	}
+	ack <- msg
+	eventually(t, "the message is gone", func() bool { return s.left() == 0 })
+	q.Close()
+}

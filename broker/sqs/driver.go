@@ -215,7 +215,7 @@ func (q *queue) Settle(ctx context.Context, s []driver.Settlement) error {
 			r.Take(part, r.Position(x.Id), err)
 		}
 	}
-	q.change(ctx, url, back, r)
+	q.change(ctx, url, back, r, q.classify)
 	return r.Err()
 }
 
@@ -249,7 +249,7 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 			entries = append(entries, l.visible(i, d))
 		}
 	}
-	q.change(ctx, url, entries, r)
+	q.change(ctx, url, entries, r, q.named)
 	for i, bag := range bags {
 		l := bag.Handle.(*lease)
 		if j := first[l.message]; j != i {
@@ -262,7 +262,7 @@ func (q *queue) Extend(ctx context.Context, bags []*driver.Bag, d time.Duration)
 	return r.Err()
 }
 
-func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeMessageVisibilityBatchRequestEntry, r *awskit.Results) {
+func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeMessageVisibilityBatchRequestEntry, r *awskit.Results, failed func(op string, err error) error) {
 	if len(entries) == 0 {
 		return
 	}
@@ -274,7 +274,7 @@ func (q *queue) change(ctx context.Context, url *string, entries []types.ChangeM
 			part.Succeed(part.Position(x.Id))
 		}
 	}
-	err = q.classify("change visibility", err)
+	err = failed("change visibility", err)
 	for _, x := range entries {
 		r.Take(part, r.Position(x.Id), err)
 	}

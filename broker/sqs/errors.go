@@ -12,9 +12,15 @@ import (
 // apart by their type: the service rewrites codes to older names. Everything else is worth
 // another attempt, also OverLimit and throttles of KMS, which the SDK does not repeat.
 func (q *queue) classify(op string, err error) error {
-	return awskit.Classify(err, permanent, func(err error) error {
-		return fmt.Errorf("%s: %s: %w", q, op, err)
-	})
+	return awskit.Classify(err, permanent, func(err error) error { return q.named(op, err) })
+}
+
+// named names the queue, of requests that say nothing of their messages when they fail.
+func (q *queue) named(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %s: %w", q, op, err)
 }
 
 func permanent(err error) bool {

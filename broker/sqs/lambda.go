@@ -187,7 +187,7 @@ func (f *function) change(ctx context.Context, arn string, entries []types.Chang
 			entries[i].Id = awskit.Index(i)
 		}
 		r := q.results(n)
-		q.change(ctx, url, entries[:n], r)
+		q.change(ctx, url, entries[:n], r, q.classify)
 		if err := r.Err(); err != nil {
 			return err
 		}

@@ -229,7 +229,8 @@ type Limits struct {
 // Extender is a Receiver whose leases can be extended.
 type Extender interface {
 	// Extend sets the lease of each bag to end after d from now. Answers as Settle
-	// does. Extend may not retain the slice.
+	// does: a bag whose failure is permanent has lost its lease, and an error of the whole
+	// request says nothing of leases. Extend may not retain the slice.
 	Extend(ctx context.Context, bags []*Bag, d time.Duration) error
 }
 

@@ -103,7 +103,10 @@ func (d *Delivery) context() context.Context {
 	case d.batch.acked:
 		// At most once it has no lease that could end: the consumer has TimeToFlight.
 		ctx, cancel := context.WithCancelCause(base)
-		time.AfterFunc(d.batch.engine.cfg.TimeToFlight, func() { cancel(swarm.ErrTimeToFlight) })
+		if d.due.IsZero() {
+			d.due = d.batch.due(time.Now())
+		}
+		time.AfterFunc(time.Until(d.due), func() { cancel(swarm.ErrTimeToFlight) })
 		d.ctx = ctx
 	case d.settled:
 		// Its own cause, whatever has become of the batch since.
@@ -184,8 +187,12 @@ func (d *Delivery) isSettled() bool {
 }
 
 // lost ends a delivery whose message the broker has given to somebody else.
-func (d *Delivery) lost() bool {
-	return d.fail(swarm.OutcomeLeaseLost, "extend", swarm.ErrLeaseLost)
+func (d *Delivery) lost(why error) bool {
+	err := swarm.ErrLeaseLost
+	if why != nil && !errors.Is(why, err) {
+		err = fmt.Errorf("%w: %w", err, why)
+	}
+	return d.fail(swarm.OutcomeLeaseLost, "extend", err)
 }
 
 // fail nacks the delivery by the kernel's own decision, and reports why. Such a

@@ -119,12 +119,17 @@ func (in *Inlet) Handed(d *Delivery) {
 	if d.trace != nil {
 		d.begin(false)
 	}
+	now := time.Now()
+	due := d.batch.due(now)
 	if d.batch.acked {
+		d.mu.Lock()
+		if d.due.IsZero() {
+			d.due = due
+		}
+		d.mu.Unlock()
 		d.end(swarm.OutcomeAcked, 0, nil)
 		return
 	}
-	now := time.Now()
-	due := d.batch.due(now)
 	d.mu.Lock()
 	d.handed = true
 	d.due = due
@@ -231,8 +236,8 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 	ok := false
 	if err == nil {
 		ok = d.end(swarm.OutcomeAcked, 0, nil)
-	} else if later, is := errors.AsType[*swarm.RetryAfterError](err); is {
-		ok = d.end(swarm.OutcomeFailed, later.Delay, err)
+	} else if delay, is := retryAfter(err); is {
+		ok = d.end(swarm.OutcomeFailed, delay, err)
 	} else {
 		ok = d.end(swarm.OutcomeFailed, max(0, e.cfg.Redelivery(d.bag.Attempt)), err)
 	}
@@ -241,6 +246,25 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 		e.report.report(d.error("settle", swarm.ErrSettled))
 	}
 }
+
+// retryAfter is the delay that an error of a consumer asks for. It may be nil inside, and panic
+// when it is looked at.
+func retryAfter(err error) (delay time.Duration, ok bool) {
+	defer func() { _ = recover() }()
+	if later, is := errors.AsType[*swarm.RetryAfterError](err); is {
+		return max(0, later.Delay), true
+	}
+	return 0, false
+}
+
+// Deserted notes that the consumer has closed ack.
+func (in *Inlet) Deserted() {
+	if !in.engine.cfg.AtMostOnce {
+		in.engine.report.report(&swarm.ListenError{Category: in.category, Op: "settle", Err: errDeserted})
+	}
+}
+
+var errDeserted = errors.New("swarm: ack is closed: the channel gets no more messages, and those it has cannot be settled")
 
 // ignored notes a settlement that settles nothing.
 func (in *Inlet) ignored(err error) {

@@ -159,9 +159,12 @@ func (k *keeper) sweep() {
 		d.fail(swarm.OutcomeExpired, "expire", swarm.ErrTimeToFlight)
 	}
 	for _, d := range lost {
-		d.lost()
+		d.lost(nil)
 	}
 	for _, d := range stuck {
+		if d.wasHanded() {
+			continue // a moment ago
+		}
 		d.fail(swarm.OutcomeRejected, "hand over", errNobodyTakes)
 	}
 	for _, b := range extend {
@@ -193,7 +196,7 @@ func (k *keeper) extend(b *batch) {
 	asked := time.Now()
 	var err error
 	limit := max(k.engine.limits.Entries, 1)
-	lost := make([]error, len(live))
+	failures := make([]driver.Failure, len(live))
 	for from := 0; from < len(bags); from += limit {
 		part := bags[from:min(from+limit, len(bags))]
 		c := newCall(k.engine.live, k.engine.cfg.NetworkTimeout)
@@ -203,11 +206,9 @@ func (k *keeper) extend(b *batch) {
 		results := outcomesOf(len(part), err)
 		k.engine.extends.end(len(part), results.failures(len(part)), err)
 		for i := range part {
-			if f := results.of(i); f.Err != nil {
-				lost[from+i] = f.Err
-				if f.Permanent {
-					lost[from+i] = driver.Permanent(f.Err)
-				}
+			failures[from+i] = results.of(i)
+			if results.whole != nil { // it says nothing of leases
+				failures[from+i].Permanent = false
 			}
 		}
 	}
@@ -216,7 +217,8 @@ func (k *keeper) extend(b *batch) {
 	for i, d := range live {
 		d.mu.Lock()
 		d.extending = false
-		if lost[i] == nil {
+		f := failures[i]
+		if f.Err == nil {
 			d.lease = asked.Add(b.every)
 		}
 		settled := d.settled
@@ -225,11 +227,11 @@ func (k *keeper) extend(b *batch) {
 		case settled:
 			b.push(d, true)
 			k.engine.deferred.add(-1)
-		case driver.IsPermanent(lost[i]):
-			d.lost()
-		case lost[i] != nil:
+		case f.Permanent:
+			d.lost(f.Err)
+		case f.Err != nil:
 			failed = true
-			k.engine.report.report(d.error("extend", lost[i]))
+			k.engine.report.report(d.error("extend", f.Err))
 		}
 	}
 	if !failed {

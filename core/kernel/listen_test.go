@@ -583,7 +583,11 @@ func TestListen(t *testing.T) {
 	})
 
 	t.Run("L7 a lease that cannot be extended ends the message's context, and nothing is settled", func(t *testing.T) {
-		for name, fail := range map[string]error{"lost": driver.Permanent(errors.New("stale")), "outage": errors.New("busy")} {
+		for name, fail := range map[string]error{
+			"lost":    &driver.BatchError{Failed: []driver.Failure{{Err: errors.New("stale"), Permanent: true}}},
+			"outage":  errors.New("busy"),
+			"refused": driver.Permanent(errors.New("access denied")), // the request: it says nothing of the lease
+		} {
 			bubble(t, func(t *testing.T) {
 				r := newRig()
 				stderr := make(chan error, 100)

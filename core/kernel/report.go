@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -109,15 +108,15 @@ func (r *reporter) flushed() <-chan struct{} {
 	return idle
 }
 
-// attrs are the fields of an error, for the log.
+// attrs are the fields of an error, for the log. What it wraps may be the user's, and is not
+// looked into: an error that is nil inside would panic.
 func attrs(err error) []any {
-	if e, ok := errors.AsType[*swarm.EmitError](err); ok {
+	switch e := err.(type) {
+	case *swarm.EmitError:
 		return []any{"op", "emit", "category", e.Category, "id", e.ID, "attempts", e.Attempts, "err", e.Err}
-	}
-	if e, ok := errors.AsType[*swarm.ListenError](err); ok {
+	case *swarm.ListenError:
 		return []any{"op", e.Op, "category", e.Category, "id", e.ID, "attempt", e.Attempt, "err", e.Err}
-	}
-	if e, ok := errors.AsType[*swarm.CountError](err); ok {
+	case *swarm.CountError:
 		return []any{"op", "emit", "category", e.Category, "count", e.Count, "err", e.Err}
 	}
 	return []any{"err", err}

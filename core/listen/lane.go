@@ -16,7 +16,9 @@ type lane[T any] struct {
 	codec  codec.Decoder[T]
 	binary bool // the codec is not of JSON
 	deq    chan swarm.Msg[T]
-	ack    chan swarm.Msg[T]
+	ack    chan swarm.Msg[T] // nil when the user has closed it
+
+	atMostOnce bool
 
 	head *kernel.Delivery // offered on deq
 	msg  swarm.Msg[T]
@@ -30,6 +32,8 @@ func run[T any](q Listener, in *kernel.Inlet, dec codec.Decoder[T]) (<-chan swar
 		binary: !codec.IsJSON(dec),
 		deq:    make(chan swarm.Msg[T], cfg.RecvCapacity),
 		ack:    make(chan swarm.Msg[T], cfg.AckCapacity),
+
+		atMostOnce: cfg.AtMostOnce,
 	}
 	go l.run()
 	return l.deq, l.ack
@@ -51,15 +55,15 @@ func (l *lane[T]) await() {
 	var enough <-chan time.Time
 	for {
 		out, optional := l.in.Out()
-		if out <= 0 || optional && out <= cap(l.ack)-len(l.ack) {
+		if l.ack == nil || out <= 0 || optional && out <= cap(l.ack)-len(l.ack) {
 			return
 		}
 		if enough == nil && optional {
 			enough = time.After(l.in.Config().TimeToFlight)
 		}
 		select {
-		case msg := <-l.ack:
-			l.returned(msg)
+		case msg, ok := <-l.ack:
+			l.returned(msg, ok)
 			enough = nil
 		case <-enough:
 			return
@@ -73,15 +77,15 @@ func (l *lane[T]) serve() {
 			l.forget() // its lease was lost while it waited, or was decoded
 		}
 		var deq chan<- swarm.Msg[T]
-		if l.head != nil || l.next() {
+		if (l.ack != nil || l.atMostOnce) && (l.head != nil || l.next()) {
 			deq = l.deq
 		}
 		select {
 		case deq <- l.msg:
 			l.in.Handed(l.head)
 			l.forget()
-		case msg := <-l.ack:
-			l.returned(msg)
+		case msg, ok := <-l.ack:
+			l.returned(msg, ok)
 		case <-l.in.Wake():
 		case <-l.in.Closing():
 			return
@@ -125,13 +129,21 @@ func (l *lane[T]) forget() {
 	l.head, l.msg = nil, swarm.Msg[T]{}
 }
 
-func (l *lane[T]) returned(msg swarm.Msg[T]) { l.in.Return(msg.Digest, msg.Error) }
+// returned settles a message. A channel whose user has closed ack gets no more: it could not
+// settle them.
+func (l *lane[T]) returned(msg swarm.Msg[T], open bool) {
+	if !open {
+		l.ack = nil
+		l.in.Deserted()
+		return
+	}
+	l.in.Return(msg.Digest, msg.Error)
+}
 
 // release gives back what was not handed over, also what no consumer has taken out of
 // the buffer. At most once the buffer is the consumer's: it is filled up first.
 func (l *lane[T]) release() {
-	atMostOnce := l.in.Config().AtMostOnce
-	if atMostOnce {
+	if l.atMostOnce {
 		for (l.head != nil || l.next()) && len(l.deq) < cap(l.deq) {
 			l.deq <- l.msg // does not block: nobody else sends
 			l.in.Handed(l.head)

@@ -58,7 +58,8 @@ func Codec[T any](c codec.Decoder[T]) Option {
 
 // Typed makes channels for messages of T, decoded from JSON. The category is the name
 // of T. It panics when the category is bound already: each has one consumer, which may
-// have many goroutines.
+// have many goroutines. Deq is closed by the end of the kernel. Ack is not to be closed: a
+// consumer that closes it gets no more messages, which is reported, unless at most once.
 func Typed[T any](q Listener, opts ...Option) (deq <-chan swarm.Msg[T], ack chan<- swarm.Msg[T]) {
 	o := gather(opts)
 	if o.codec == nil {
