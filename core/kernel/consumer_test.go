@@ -160,3 +160,53 @@ func TestTheContextAtMostOnce(t *testing.T) {
 		wait()
 	})
 }
+
+// At most once a consumer may send back some messages and not others: the channel ends.
+func TestAtMostOnceSomeMessagesComeBack(t *testing.T) {
+	bubble(t, func(t *testing.T) { // which fails when a goroutine is left
+		r := newRig()
+		q := endpoint(t, r, swarm.WithPolicyAtMostOnce(5))
+		deq, ack := listen.Typed[Note](q)
+		r.offer(notes(3)...)
+		wait := start(q)
+		ack <- <-deq
+		<-deq
+		<-deq
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		wait()
+		time.Sleep(time.Hour)
+	})
+}
+
+// What nobody takes goes back when it holds up another category, and only then.
+func TestWhatNobodyTakesGoesBackForOthersOnly(t *testing.T) {
+	for name, others := range map[string]bool{"alone": false, "before another one": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig() // whose leases do not end
+				q := endpoint(t, r, swarm.WithTimeToFlight(10*time.Second), swarm.WithPollerPool(2))
+				listen.Typed[Note](q)
+				r.offer(notes(200)...)
+				var took time.Duration
+				if others {
+					deq, ack := listen.Typed[User](q)
+					r.offer(user("x"))
+					began := time.Now()
+					go work(deq, ack, func(swarm.Msg[User]) { took = time.Since(began) })
+				}
+				wait := start(q)
+				time.Sleep(5 * time.Minute)
+				if n := r.count(driver.Nack); n > 0 != others {
+					t.Errorf("%d went back", n)
+				}
+				if others && (took == 0 || took > time.Minute) {
+					t.Errorf("the other one waited for %s", took)
+				}
+				_ = q.Close()
+				wait()
+			})
+		})
+	}
+}

@@ -217,7 +217,6 @@ func (in *Inlet) queued() (all []*Delivery) {
 // nil, else failed. What cannot be settled is ignored and reported.
 func (in *Inlet) Return(digest swarm.Digest, err error) {
 	e := in.engine
-	in.answered = true
 	d := deliveryOf(swarm.Msg[struct{}]{Digest: digest}.Context())
 	if d == nil || d.inlet != in {
 		if !e.cfg.AtMostOnce {
@@ -226,6 +225,7 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 		}
 		return
 	}
+	in.answered = true
 	if !d.returned {
 		d.returned = true
 		in.out--
@@ -314,10 +314,8 @@ func (in *Inlet) Rest() []*Delivery {
 // Closed notes that the lane has closed its channel.
 func (in *Inlet) Closed() { in.engine.inletsOpen.add(-1) }
 
-// Out is how many messages were handed over and have not come back: a closed lane stays
-// for them. At most once nobody has to send messages back: there, unless some message
-// has, a lane may leave when those that still come have room in its ack channel, or
-// TimeToFlight has passed.
-func (in *Inlet) Out() (n int, optional bool) {
-	return in.out, in.engine.cfg.AtMostOnce && !in.answered
-}
+// Out is how many messages were handed over and have not come back, and whether any has. A
+// closed lane stays for them. At most once nobody has to send messages back: there, unless
+// some message has, a lane may leave when those that still come have room in its ack channel,
+// and in any case when none has come for TimeToFlight.
+func (in *Inlet) Out() (n int, answered bool) { return in.out, in.answered }

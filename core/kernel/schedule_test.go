@@ -114,7 +114,7 @@ func program(seed uint64) *schedule {
 			what: []string{"send", "send", "send", "enq", "offer", "offer", "forge"}[rnd.IntN(7)],
 			lane: rnd.IntN(lanes),
 			id:   i + 1,
-			n:    1 + rnd.IntN(8),
+			n:    1 + rnd.IntN(30), // more than a category may have
 		})
 	}
 	p.observed = rnd.IntN(3)
@@ -211,7 +211,7 @@ func (w *world) fault(format string, args ...any) {
 }
 
 func (w *world) Limits() driver.Limits {
-	return driver.Limits{Entries: 5, Requests: 4, Ordered: w.p.ordered, Wait: 2 * time.Second}
+	return driver.Limits{Entries: 5, Requests: 4, Ordered: w.p.ordered, Wait: 2 * time.Second, Bytes: []int{0, 12, 24, 30}[w.p.seed/2%4]}
 }
 
 // trouble makes a call slow, and tells whether it fails.
@@ -589,14 +589,26 @@ func (w *world) play(t *testing.T) {
 		}
 	}
 
-	// Listen lanes. What a consumer does with a message depends on the message.
+	// A category that is always idle: the others hold it up when they are full.
+	idle, _ := listen.Typed[item](q, listen.Category("idle"))
+	others.Go(func() {
+		for range idle {
+		}
+	})
+	// Listen lanes. What a consumer does with a message depends on the message; some come late.
 	for i := range 2 {
 		deq, ack := listen.Typed[item](q, listen.Category(fmt.Sprint("in", i)))
 		for range p.consumers {
-			others.Go(func() { w.consume(u, deq, ack) })
+			others.Go(func() {
+				if p.seed%3 > 0 {
+					time.Sleep(time.Duration(p.chance(18000, "late", i)) * time.Millisecond)
+				}
+				w.consume(u, deq, ack)
+			})
 		}
 		for _, o := range p.ops {
-			if o.what == "forge" && o.lane == i {
+			// At most once a lane may leave when the rest has room in ack, which a forged one takes.
+			if o.what == "forge" && o.lane == i && !p.atMostOnce {
 				others.Go(func() {
 					at(o)
 					select {

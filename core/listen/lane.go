@@ -54,11 +54,11 @@ func (l *lane[T]) run() {
 func (l *lane[T]) await() {
 	var enough <-chan time.Time
 	for {
-		out, optional := l.in.Out()
-		if l.ack == nil || out <= 0 || optional && out <= cap(l.ack)-len(l.ack) {
+		out, answered := l.in.Out()
+		if l.ack == nil || out <= 0 || l.atMostOnce && !answered && out <= cap(l.ack)-len(l.ack) {
 			return
 		}
-		if enough == nil && optional {
+		if enough == nil && l.atMostOnce {
 			enough = time.After(l.in.Config().TimeToFlight)
 		}
 		select {
