@@ -430,3 +430,25 @@ func TestAttackExtendIsDenied(t *testing.T) {
 	eventually(t, "the message is gone", func() bool { return s.left() == 0 })
 	q.Close()
 }
+
+// A nack may ask for more than SQS has: 12 hours since the message was received.
+func TestAttackANackForLongerThanALease(t *testing.T) {
+	s := newStub(t).with("x")
+	f := newFake(s)
+	asked := int32(0)
+	f.change = func(in *awssqs.ChangeMessageVisibilityBatchInput) (*awssqs.ChangeMessageVisibilityBatchOutput, error) {
+		asked = in.Entries[0].VisibilityTimeout
+		return &awssqs.ChangeMessageVisibilityBatchOutput{Successful: []types.ChangeMessageVisibilityBatchResultEntry{{Id: in.Entries[0].Id}}}, nil
+	}
+	q := bareQueue(t, s, sqs.Endpoint().WithService(f).WithWaitTime(time.Second))
+	bags, err := q.Receive(t.Context(), 10)
+	if err != nil || len(bags) != 1 {
+		t.Fatal(err)
+	}
+	if err := q.Settle(t.Context(), []driver.Settlement{{Bag: &bags[0], Outcome: driver.Nack, Delay: 24 * time.Hour}}); err != nil {
+		t.Error(err)
+	}
+	if asked < 11*3600 || asked > 12*3600-1 {
+		t.Errorf("SQS is asked for %d s", asked)
+	}
+}
