@@ -113,9 +113,5 @@ func (e *Engine) serve(ctx context.Context, bags []driver.Bag) ([]driver.Settlem
 	return out, err
 }
 
-// observed is how long the answer of an invocation waits for observers at most: what they are
-// not told by then, they are in the next one.
-const observed = 2 * time.Second
-
 // errAbandoned is why a message was given back with the others of its invocation.
 var errAbandoned = errors.New("swarm: another message of the invocation failed")

@@ -79,7 +79,7 @@ func (e *Engine) drain(cause error) error {
 	}
 	if e.observers != nil {
 		e.observers.closed(result)
-		e.waitBriefly(e.observers.wait, settlements)
+		e.waitBriefly(e.observers.finish, settlements)
 	}
 	select {
 	case <-e.report.flushed():

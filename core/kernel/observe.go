@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	swarm "github.com/fogfish/swarm/core"
@@ -26,6 +27,7 @@ type observer struct {
 	report *reporter
 	panics sync.Once // the first is reported
 	losses sync.Once // as well
+	told   atomic.Int64
 
 	mu      sync.Mutex
 	queue   []event
@@ -106,6 +108,7 @@ func (o *observer) work() {
 				continue
 			}
 			o.guard(func() { e.hook(&o.Observer, e) })
+			o.told.Add(1)
 		}
 	}
 }
@@ -138,6 +141,31 @@ func (all observers) wait(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// observed is how long an invocation, or the end of the kernel, waits for an observer that is
+// told nothing: what is left is told later, if there is a later.
+const observed = 2 * time.Second
+
+// finish is wait as long as they get on.
+func (all observers) finish(ctx context.Context) error {
+	for before := all.count(); ; {
+		some, cancel := context.WithTimeout(ctx, observed)
+		err := all.wait(some)
+		cancel()
+		now := all.count()
+		if err == nil || ctx.Err() != nil || now == before {
+			return err
+		}
+		before = now
+	}
+}
+
+func (all observers) count() (told int64) {
+	for _, o := range all {
+		told += o.told.Load()
+	}
+	return told
 }
 
 func (all observers) retried(e swarm.Envelope, err error) {
