@@ -259,6 +259,14 @@ func TestWebSocketAuthorizerSetTooLate(t *testing.T) {
 	for range 6000 {
 		awscdk.Duration_Seconds(new(1.0))
 	}
+	assembly := awscdk.App_Of(stack).(awscdk.App).Synth(&awscdk.StageSynthesisOptions{SkipValidation: new(true)})
+	told := false
+	for _, m := range *assembly.GetStackArtifact(stack.ArtifactId()).Messages() {
+		told = told || strings.Contains(marshal(t, m.Entry.Data), "was set after NewGateway")
+	}
+	if !told {
+		t.Error("who synthesizes without validation is not told")
+	}
 }
 
 // The function that is made for the authorizer has an id of its own.

@@ -91,7 +91,7 @@ func TestErrorsOfConsumers(t *testing.T) {
 func TestNilErrorOfAConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBackend()
-		q := build(t, b, queue(t))
+		q := build(t, b, queue(t), otel.WithErrorText())
 		deq, ack := listen.Typed[Order](q)
 		go q.Run(context.Background())
 		emit.NewTyped[Order](q).Enq(t.Context(), Order{"A"})

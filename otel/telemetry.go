@@ -317,9 +317,14 @@ func (t *telemetry) fail(span trace.Span, err error, why attribute.KeyValue) {
 	span.SetAttributes(why)
 	text := ""
 	if t.errorText && err != nil {
-		text = err.Error()
+		text = textOf(err)
 	}
 	span.SetStatus(codes.Error, text)
+}
+
+func textOf(err error) (text string) {
+	defer func() { _ = recover() }() // an error that is nil inside
+	return err.Error()
 }
 
 var types = map[swarm.Operation]attribute.KeyValue{

@@ -138,7 +138,7 @@ func (f *function) postpone(ctx context.Context, failed map[*record]*driver.Sett
 	byQueue := map[string][]types.ChangeMessageVisibilityBatchRequestEntry{}
 	for m, s := range failed {
 		if later := retryAfter(s); later != nil && m.ReceiptHandle != "" {
-			d := min(later.Delay, left(m.since))
+			d := max(0, min(later.Delay, left(m.since)))
 			byQueue[m.EventSourceARN] = append(byQueue[m.EventSourceARN], types.ChangeMessageVisibilityBatchRequestEntry{
 				ReceiptHandle: aws.String(m.ReceiptHandle), VisibilityTimeout: seconds(d),
 			})

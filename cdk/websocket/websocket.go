@@ -228,6 +228,8 @@ func (c *connector) connect() {
 	defer func() {
 		if r := recover(); r != nil {
 			c.errs = append(c.errs, new(fmt.Sprint(r)))
+			// For who synthesizes without validation.
+			awscdk.Annotations_Of(c.broker.Construct).AddError(new(fmt.Sprint(r)))
 		}
 	}()
 	b := c.broker

@@ -81,7 +81,7 @@ func (e *decodeError) Unwrap() error { return e.err }
 // json, but of types that decode themselves, only the type is told: its text may be anything.
 func discreet(err error) error {
 	const tag = "json: invalid use of ,string struct tag"
-	if err == nil || errors.Is(err, errEmptyEvent) {
+	if err == nil || err == errEmptyEvent {
 		return err
 	}
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
@@ -94,8 +94,8 @@ func discreet(err error) error {
 	if strings.HasPrefix(err.Error(), tag) {
 		return &decodeError{tag, err}
 	}
-	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return err // it tells one character
+	if e, ok := err.(*json.SyntaxError); ok {
+		return e // it tells one character
 	}
 	return &decodeError{fmt.Sprintf("a value does not decode: %T", err), err}
 }

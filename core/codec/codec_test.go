@@ -232,6 +232,14 @@ var errStern = errors.New("stern")
 
 func (*stern) UnmarshalJSON(b []byte) error { return fmt.Errorf("%s is nothing: %w", b, errStern) }
 
+// wordy is one that decodes a part of itself.
+type wordy struct{}
+
+func (*wordy) UnmarshalJSON(b []byte) error {
+	var n int
+	return fmt.Errorf("%s is no number: %w", b, json.Unmarshal([]byte("x"), &n))
+}
+
 // Types that decode themselves may quote what they are given: their type is told, and the rest
 // is there for who unwraps it.
 func TestErrorsOfTypesAreDiscreet(t *testing.T) {
@@ -246,7 +254,8 @@ func TestErrorsOfTypesAreDiscreet(t *testing.T) {
 			_, err := codec.JSON[struct{ V *big.Int }]("x").Decode([]byte(`{"v":"4111x"}`))
 			return err
 		},
-		"own": func() error { _, err := codec.JSON[struct{ V stern }]("x").Decode([]byte(body)); return err },
+		"wordy": func() error { _, err := codec.JSON[struct{ V wordy }]("x").Decode([]byte(body)); return err },
+		"own":   func() error { _, err := codec.JSON[struct{ V stern }]("x").Decode([]byte(body)); return err },
 	} {
 		err := decode()
 		if err == nil || strings.Contains(err.Error(), "4111") || !strings.Contains(err.Error(), "does not decode: ") {

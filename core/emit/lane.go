@@ -255,7 +255,15 @@ func (l *lane[T]) refuse() {
 			}
 			l.refuseOne(v)
 		case <-l.out.Marked():
-			for _, m := range l.out.Marks() {
+			marks := l.out.Marks()
+			for n := len(l.enq); n > 0 && !l.closed; n-- { // they were accepted before
+				if v, ok := <-l.enq; ok {
+					l.refuseOne(v)
+				} else {
+					l.closed = true
+				}
+			}
+			for _, m := range marks {
 				m.Resolved() // what it refused has failed the invocation by now
 			}
 		case <-report:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -164,6 +165,82 @@ func TestB4_WhatWaitsBehindADeadLetterIsSent(t *testing.T) {
 	})
 }
 
+// Whoever reads dlq when he finds the time settles what is in it: an invocation waits for him, and
+// for what waits behind it.
+func TestB4_ADeadLetterIsReadLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		barrier := swarm.WithBarrier(swarm.NewBarrier())
+		b := newBridge(t, driver.Limits{}, barrier)
+		b.out.send = func(_ context.Context, bags []driver.Bag) error {
+			if string(bags[0].Body) == `{"id":1}` {
+				return driver.Permanent(errBad)
+			}
+			return nil
+		}
+		e, err := kernel.NewEmitter(b.out, quiet(swarm.WithEmitCapacity(10), swarm.WithDeadLetterHandled(), barrier)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		enq, dlq := emit.Typed[Note](e)
+		go func() {
+			for {
+				time.Sleep(500 * time.Millisecond)
+				if _, ok := <-dlq; !ok {
+					return
+				}
+			}
+		}()
+		b.emits(enq, func(Note) []Note { return []Note{{1}, {2}} })
+		if a := b.invoke(time.Minute, note(1)); errors.Is(a.err, swarm.ErrUnconfirmed) || !b.out.has(2) || a.took > 5*time.Second {
+			t.Errorf("answered after %s: %v", a.took, a.err)
+		}
+		b.close()
+		_ = e.Close()
+		time.Sleep(time.Minute)
+	})
+}
+
+// A dead letter that an invocation does not wait for does not hold up its answer, when the one
+// that it does wait for is read.
+func TestB4_TheDeadLetterOfAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		barrier := swarm.WithBarrier(swarm.NewBarrier())
+		b := newBridge(t, driver.Limits{}, barrier)
+		b.out.limits.Entries = 1
+		b.out.send = func(_ context.Context, bags []driver.Bag) error {
+			if string(bags[0].Body) == `{"id":1}` {
+				time.Sleep(20 * time.Second)
+			} else {
+				time.Sleep(time.Second)
+			}
+			return driver.Permanent(errBad)
+		}
+		e, err := kernel.NewEmitter(b.out, quiet(swarm.WithEmitWindow(4), swarm.WithNetworkTimeout(time.Hour), swarm.WithDeadLetterHandled(), barrier)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		enq, dlq := emit.Typed[Note](e)
+		began := time.Now()
+		go func() {
+			time.Sleep(25*time.Second - time.Since(began))
+			<-dlq
+			time.Sleep(time.Hour)
+			for range dlq {
+			}
+		}()
+		b.emits(enq, itself)
+		if a := b.invoke(5*time.Second, note(1)); a.err == nil {
+			t.Error("what is not confirmed is no failure")
+		}
+		if a := b.invoke(15*time.Minute, note(2)); a.took > time.Minute {
+			t.Errorf("answered after %s: %v", a.took, a.err)
+		}
+		b.close()
+		_ = e.Close()
+		time.Sleep(2 * time.Hour)
+	})
+}
+
 // What a channel refuses, since its kernel has ended, fails the invocation.
 func TestB4_WhatIsRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -179,4 +256,45 @@ func TestB4_WhatIsRefused(t *testing.T) {
 		}
 		b.close()
 	})
+}
+
+// tardy is the handler of a log that takes its time.
+type tardy struct{ slog.Handler }
+
+func (h tardy) Handle(context.Context, slog.Record) error {
+	time.Sleep(50 * time.Millisecond)
+	return nil
+}
+func (h tardy) Enabled(context.Context, slog.Level) bool { return true }
+
+// So does what is in the buffer of a channel that has hung since.
+func TestB4_WhatIsRefusedInABuffer(t *testing.T) {
+	for range 30 {
+		bubble(t, func(t *testing.T) {
+			barrier := swarm.WithBarrier(swarm.NewBarrier())
+			b := newBridge(t, driver.Limits{}, barrier)
+			e, err := kernel.NewEmitter(b.out, swarm.WithLogger(slog.New(tardy{slog.DiscardHandler})), swarm.WithEmitCapacity(10), barrier)
+			if err != nil {
+				t.Fatal(err)
+			}
+			enq, _ := emit.Typed[Note](e, emit.OnFailure(func(n Note, _ error) {
+				if n.ID == 1 {
+					time.Sleep(3 * time.Second)
+				}
+			}))
+			b.emits(enq, func(n Note) []Note {
+				if n.ID == 1 {
+					return []Note{{5}, {1}}
+				}
+				return []Note{n}
+			})
+			_ = e.Close()
+			b.invoke(2*time.Second, note(1))
+			if a := b.invoke(time.Minute, note(2)); a.err == nil {
+				t.Error("an invocation succeeds although its value was refused")
+			}
+			b.close()
+			time.Sleep(time.Minute)
+		})
+	}
 }

@@ -28,6 +28,9 @@ func TestAConsumerClosesAck(t *testing.T) {
 		ack <- first
 		close(ack)
 		synctest.Wait()
+		if n := r.count(driver.Nack); n != 1 {
+			t.Errorf("%d have gone back, of those that wait", n)
+		}
 		select {
 		case <-deq:
 			t.Error("it gets another message")
@@ -70,6 +73,12 @@ func (hollowCodec) Encode(n Note) ([]byte, error) { return nil, (*hollow)(nil) }
 func TestErrorsThatAreNilInside(t *testing.T) {
 	for name, x := range map[string]func(t *testing.T, r *rig){
 		"Fail": func(t *testing.T, r *rig) {
+			r.settle = func(_ context.Context, s []driver.Settlement) error {
+				for _, x := range s {
+					_ = errors.Is(x.Err, errBad) // as drivers look at it
+				}
+				return nil
+			}
 			q := endpoint(t, r)
 			deq, ack := listen.Typed[Note](q)
 			wait := start(q)

@@ -139,6 +139,9 @@ func (d *Delivery) release(err error) bool { return d.end(swarm.OutcomeReleased,
 
 // end ends the delivery. It reports false when it has ended before.
 func (d *Delivery) end(outcome swarm.Outcome, delay time.Duration, err error) bool {
+	if err != nil {
+		err = sound(err)
+	}
 	d.mu.Lock()
 	if d.settled {
 		d.mu.Unlock()
@@ -172,6 +175,19 @@ func (d *Delivery) end(outcome swarm.Outcome, delay time.Duration, err error) bo
 		d.batch.engine.working.add(-1)
 	}
 	return true
+}
+
+// sound is an error that drivers and observers can look at. One of the user's that is nil inside
+// may panic then.
+func sound(err error) (out error) {
+	defer func() {
+		if recover() != nil {
+			out = fmt.Errorf("swarm: an error of type %T that cannot be read", err)
+		}
+	}()
+	_ = errors.Is(err, errSettled) // looks at all that it wraps
+	_ = err.Error()
+	return err
 }
 
 func (d *Delivery) wasHanded() bool {
@@ -344,9 +360,10 @@ func behind(before driver.Settlement) error {
 	return fmt.Errorf("behind a failed message of its group: %w", before.Err)
 }
 
-// due is when a message that is handed over now has to be settled.
+// due is when a message that is handed over now has to be settled; at most once, when the
+// context of its consumer ends, who goes on after the answer of an invocation.
 func (b *batch) due(now time.Time) time.Time {
-	if b.call != nil && !b.call.settle.IsZero() {
+	if b.call != nil && !b.acked && !b.call.settle.IsZero() {
 		return b.call.settle
 	}
 	return now.Add(b.engine.cfg.TimeToFlight)

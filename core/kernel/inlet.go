@@ -233,11 +233,14 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 	if d.batch.acked {
 		return
 	}
+	if err != nil {
+		err = sound(err)
+	}
 	ok := false
 	if err == nil {
 		ok = d.end(swarm.OutcomeAcked, 0, nil)
-	} else if delay, is := retryAfter(err); is {
-		ok = d.end(swarm.OutcomeFailed, delay, err)
+	} else if later, is := errors.AsType[*swarm.RetryAfterError](err); is {
+		ok = d.end(swarm.OutcomeFailed, max(0, later.Delay), err)
 	} else {
 		ok = d.end(swarm.OutcomeFailed, max(0, e.cfg.Redelivery(d.bag.Attempt)), err)
 	}
@@ -247,16 +250,6 @@ func (in *Inlet) Return(digest swarm.Digest, err error) {
 	}
 }
 
-// retryAfter is the delay that an error of a consumer asks for. It may be nil inside, and panic
-// when it is looked at.
-func retryAfter(err error) (delay time.Duration, ok bool) {
-	defer func() { _ = recover() }()
-	if later, is := errors.AsType[*swarm.RetryAfterError](err); is {
-		return max(0, later.Delay), true
-	}
-	return 0, false
-}
-
 // Deserted notes that the consumer has closed ack.
 func (in *Inlet) Deserted() {
 	if !in.engine.cfg.AtMostOnce {
@@ -264,7 +257,10 @@ func (in *Inlet) Deserted() {
 	}
 }
 
-var errDeserted = errors.New("swarm: ack is closed: the channel gets no more messages, and those it has cannot be settled")
+// Refuse nacks a message that the consumer of the channel could not settle.
+func (in *Inlet) Refuse(d *Delivery) { d.fail(swarm.OutcomeRejected, "hand over", errDeserted) }
+
+var errDeserted = errors.New("ack is closed: the channel gets no more messages, and those it has cannot be settled")
 
 // ignored notes a settlement that settles nothing.
 func (in *Inlet) ignored(err error) {

@@ -92,6 +92,15 @@ func (o *observer) push(e event) {
 
 func (o *observer) work() {
 	var events []event
+	at := 0
+	defer func() {
+		if at < len(events) { // a hook has ended the goroutine, as t.FailNow does
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.queue = append(slices.Clone(events[at+1:]), o.queue...)
+			go o.work()
+		}
+	}()
 	for {
 		clear(events)
 		o.mu.Lock()
@@ -101,8 +110,8 @@ func (o *observer) work() {
 		if len(events) == 0 {
 			return
 		}
-		for i := range events {
-			e := &events[i]
+		for at = range events {
+			e := &events[at]
 			if e.told != nil {
 				close(e.told)
 				continue
@@ -110,6 +119,7 @@ func (o *observer) work() {
 			o.guard(func() { e.hook(&o.Observer, e) })
 			o.told.Add(1)
 		}
+		at = len(events)
 	}
 }
 
@@ -266,11 +276,14 @@ func (all observers) request(c *call, r swarm.Request, f func(context.Context) (
 		}
 	}
 	answer := swarm.Answer{}
-	if answer.Err = context.Cause(c.parent); answer.Err == nil { // else the kernel ended meanwhile
+	switch {
+	case c.parent.Err() == nil:
 		answer.Err = c.do(func(limited context.Context) (err error) {
 			answer.Received, err = f(values{limited, ctx})
 			return err
 		})
+	case r.Operation != swarm.OpReceive: // the kernel has ended meanwhile, and asks for nothing
+		answer.Err = context.Cause(c.parent)
 	}
 	if answer.Err != nil {
 		results := outcomesOf(len(r.Messages), answer.Err)

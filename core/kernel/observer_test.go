@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -242,6 +243,7 @@ func TestObserversDoNotNoticeEachOther(t *testing.T) {
 	for name, what := range map[string]func(){
 		"hangs":  func() { time.Sleep(24 * time.Hour) },
 		"panics": func() { panic("mine") },
+		"ends":   runtime.Goexit,
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -323,22 +325,23 @@ func TestCloseWaitsForObservers(t *testing.T) {
 
 // Close waits for no observer that hangs, or calls Close itself.
 func TestCloseDoesNotWaitForAnObserverThatHangs(t *testing.T) {
-	for name, own := range map[string]bool{"hangs": false, "closes": true} {
+	for name, what := range map[string]func(q *kernel.Endpoint, hang chan struct{}){
+		"hangs":      func(_ *kernel.Endpoint, hang chan struct{}) { <-hang },
+		"closes":     func(q *kernel.Endpoint, _ chan struct{}) { _ = q.Close() },
+		"shuts down": func(q *kernel.Endpoint, _ chan struct{}) { _ = q.Shutdown(context.Background()) },
+	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var q *kernel.Endpoint
 				hang := make(chan struct{})
 				q = endpoint(t, newRig(), swarm.WithDrainTimeout(time.Minute), swarm.WithObserver(swarm.Observer{Ended: func(swarm.Envelope, error) {
-					if own {
-						_ = q.Close()
-					}
-					<-hang
+					what(q, hang)
 				}}))
 				if err := emit.NewTyped[Note](q).Enq(t.Context(), Note{1}); err != nil {
 					t.Error(err)
 				}
 				began := time.Now()
-				if err := q.Close(); err != nil || time.Since(began) > 3*time.Second {
+				if err := q.Shutdown(context.Background()); err != nil || time.Since(began) > 3*time.Second {
 					t.Errorf("after %s: %v", time.Since(began), err)
 				}
 				close(hang)
@@ -408,6 +411,28 @@ func TestAnObserverTakesNoTimeFromTheBroker(t *testing.T) {
 		}
 		if err := q.Close(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Nor is a receive that a slow observer has begun when the kernel ends.
+func TestAReceiveThatIsObservedAtTheEndHasNotFailed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var errs []error
+		q := endpoint(t, newRig(), swarm.WithObserver(swarm.Observer{
+			Request: func(ctx context.Context, _ swarm.Request) (context.Context, func(swarm.Answer)) {
+				time.Sleep(time.Second)
+				return ctx, func(a swarm.Answer) { errs = append(errs, a.Err) }
+			}}))
+		listen.Typed[Note](q)
+		wait := start(q)
+		time.Sleep(500 * time.Millisecond)
+		if err := q.Close(); err != nil {
+			t.Error(err)
+		}
+		wait()
+		if got := q.Stats().Requests[swarm.OpReceive]; got.Calls != 1 || got.Errors != 0 || len(errs) != 1 || errs[0] != nil {
+			t.Errorf("receives %+v, %v", got, errs)
 		}
 	})
 }

@@ -76,8 +76,11 @@ func (l *lane[T]) serve() {
 		if l.head != nil && l.in.Gone(l.head) {
 			l.forget() // its lease was lost while it waited, or was decoded
 		}
+		if l.ack == nil && !l.atMostOnce {
+			l.refuse()
+		}
 		var deq chan<- swarm.Msg[T]
-		if (l.ack != nil || l.atMostOnce) && (l.head != nil || l.next()) {
+		if l.head != nil || l.next() {
 			deq = l.deq
 		}
 		select {
@@ -90,6 +93,17 @@ func (l *lane[T]) serve() {
 		case <-l.in.Closing():
 			return
 		}
+	}
+}
+
+// refuse gives back what waits: nobody could settle it.
+func (l *lane[T]) refuse() {
+	if l.head != nil {
+		l.in.Refuse(l.head)
+		l.forget()
+	}
+	for d := l.in.Next(); d != nil; d = l.in.Next() {
+		l.in.Refuse(d)
 	}
 }
 

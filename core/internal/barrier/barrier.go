@@ -134,11 +134,10 @@ func (inv *Invocation) Flush(ctx context.Context, deadline time.Time) error {
 		grace, cancel := context.WithTimeout(ctx, Grace)
 		f.wait(grace, func() bool { return f.unresolved == 0 || f.unconfirmed > 0 })
 		cancel()
-		if !f.pending() {
+		if !f.wait(ctx, func() bool { return f.patient == 0 || f.unconfirmed > 0 }) || !f.pending() {
 			break
 		}
 	}
-	f.wait(ctx, func() bool { return f.patient == 0 })
 
 	// What is left is given up.
 	f.mu.Lock()
@@ -230,10 +229,14 @@ func (m *Mark) Confirmed(patient bool) {
 		if !m.confirmed {
 			m.confirmed = true
 			f.unconfirmed--
-			if m.patient = patient && !m.resolved; m.patient {
-				f.patient++
-			}
 		}
+		switch patient = patient && !m.resolved; {
+		case patient && !m.patient:
+			f.patient++
+		case !patient && m.patient:
+			f.patient--
+		}
+		m.patient = patient
 	})
 }
 
@@ -259,9 +262,6 @@ func (m *Mark) Resolved() {
 		if !m.resolved {
 			m.resolved = true
 			f.unresolved--
-			if m.patient {
-				f.patient--
-			}
 		}
 	})
 }
