@@ -181,12 +181,16 @@ func (r *rig) pollBy(c *conn, n, most int, d time.Duration) ([]driver.Bag, error
 	ctx, cancel := context.WithTimeout(r.Context(), d)
 	defer cancel()
 	var got []driver.Bag
+	failures := 0
 	for len(got) < n {
 		bags, err := c.Receive(ctx, min(most-len(got), c.limits.Entries))
 		got = append(got, bags...)
 		switch {
 		case ctx.Err() != nil:
 			return got, nil
+		case err != nil && !driver.IsPermanent(err) && failures < 2: // a connection may break
+			failures++
+			pause(ctx, r.tick())
 		case err != nil:
 			return got, err
 		case len(bags) == 0:

@@ -98,7 +98,6 @@ func (l *lane[T]) run() {
 	}
 	l.lost = nil
 	l.refuse()
-	l.out.Gone()
 }
 
 // accept takes values as long as the window has room.
@@ -254,18 +253,6 @@ func (l *lane[T]) refuse() {
 				break
 			}
 			l.refuseOne(v)
-		case <-l.out.Marked():
-			marks := l.out.Marks()
-			for n := len(l.enq); n > 0 && !l.closed; n-- { // they were accepted before
-				if v, ok := <-l.enq; ok {
-					l.refuseOne(v)
-				} else {
-					l.closed = true
-				}
-			}
-			for _, m := range marks {
-				m.Resolved() // what it refused has failed the invocation by now
-			}
 		case <-report:
 			report = nil
 			l.reportRefused()

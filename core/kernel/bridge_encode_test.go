@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -239,62 +238,4 @@ func TestB4_TheDeadLetterOfAnother(t *testing.T) {
 		_ = e.Close()
 		time.Sleep(2 * time.Hour)
 	})
-}
-
-// What a channel refuses, since its kernel has ended, fails the invocation.
-func TestB4_WhatIsRefused(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		b := newBridge(t, driver.Limits{})
-		enq, _ := emit.Typed[Note](b.emit)
-		b.emits(enq, itself)
-		_ = b.emit.Close()
-		for i := range 200 {
-			if a := b.invoke(4*time.Second, note(i)); !errors.Is(a.err, swarm.ErrClosed) {
-				t.Fatalf("invocation %d: %v", i, a.err)
-			}
-			time.Sleep(time.Second)
-		}
-		b.close()
-	})
-}
-
-// tardy is the handler of a log that takes its time.
-type tardy struct{ slog.Handler }
-
-func (h tardy) Handle(context.Context, slog.Record) error {
-	time.Sleep(50 * time.Millisecond)
-	return nil
-}
-func (h tardy) Enabled(context.Context, slog.Level) bool { return true }
-
-// So does what is in the buffer of a channel that has hung since.
-func TestB4_WhatIsRefusedInABuffer(t *testing.T) {
-	for range 30 {
-		bubble(t, func(t *testing.T) {
-			barrier := swarm.WithBarrier(swarm.NewBarrier())
-			b := newBridge(t, driver.Limits{}, barrier)
-			e, err := kernel.NewEmitter(b.out, swarm.WithLogger(slog.New(tardy{slog.DiscardHandler})), swarm.WithEmitCapacity(10), barrier)
-			if err != nil {
-				t.Fatal(err)
-			}
-			enq, _ := emit.Typed[Note](e, emit.OnFailure(func(n Note, _ error) {
-				if n.ID == 1 {
-					time.Sleep(3 * time.Second)
-				}
-			}))
-			b.emits(enq, func(n Note) []Note {
-				if n.ID == 1 {
-					return []Note{{5}, {1}}
-				}
-				return []Note{n}
-			})
-			_ = e.Close()
-			b.invoke(2*time.Second, note(1))
-			if a := b.invoke(time.Minute, note(2)); a.err == nil {
-				t.Error("an invocation succeeds although its value was refused")
-			}
-			b.close()
-			time.Sleep(time.Minute)
-		})
-	}
 }

@@ -166,18 +166,14 @@ func (o *Outlet) Ended(undelivered int) {
 		o.engine.undelivered.Add(int64(undelivered))
 		o.Report(&swarm.CountError{Category: o.category, Count: undelivered, Err: swarm.ErrUndelivered})
 	}
-	o.engine.mu.Lock()
-	delete(o.engine.outlets, o)
-	o.engine.mu.Unlock()
-	o.engine.outletsOpen.add(-1)
-}
-
-// Gone notes that the lane refuses no more either.
-func (o *Outlet) Gone() {
 	o.engine.cfg.Barrier.Leave(o)
 	for _, m := range o.Marks() {
 		m.Resolved()
 	}
+	o.engine.mu.Lock()
+	delete(o.engine.outlets, o)
+	o.engine.mu.Unlock()
+	o.engine.outletsOpen.add(-1)
 }
 
 // Confirmed notes that the broker has a value.
