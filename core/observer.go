@@ -14,9 +14,9 @@ import (
 // observes. Request must not use the kernel; its time is not that of the broker. The others are
 // called one after the other, in order and soon, and no observer waits for another one. Nothing
 // waits for them but the answer of an invocation, for two seconds at most and not beyond its time
-// to flush, and Close, until its deadline, as long as none takes two seconds. When 10,000 events wait for an observer that is too
-// slow, further ones are not told to it, which is reported. A panic is reported once and has no
-// other effect.
+// to flush, and Close, until its deadline, as long as none takes two seconds. When 10,000 events
+// wait for an observer that is too slow, further ones are not told to it, which is reported. A
+// panic is reported once and has no other effect.
 type Observer struct {
 	// Accepted: a value was accepted. Ctx is of the caller of Enq, or what emit.Context
 	// makes of the value. The attributes it returns travel with the message, where its

@@ -317,14 +317,9 @@ func (t *telemetry) fail(span trace.Span, err error, why attribute.KeyValue) {
 	span.SetAttributes(why)
 	text := ""
 	if t.errorText && err != nil {
-		text = textOf(err)
+		text = err.Error()
 	}
 	span.SetStatus(codes.Error, text)
-}
-
-func textOf(err error) (text string) {
-	defer func() { _ = recover() }() // an error that is nil inside
-	return err.Error()
 }
 
 var types = map[swarm.Operation]attribute.KeyValue{

@@ -181,16 +181,12 @@ func (r *rig) pollBy(c *conn, n, most int, d time.Duration) ([]driver.Bag, error
 	ctx, cancel := context.WithTimeout(r.Context(), d)
 	defer cancel()
 	var got []driver.Bag
-	failures := 0
 	for len(got) < n {
 		bags, err := c.Receive(ctx, min(most-len(got), c.limits.Entries))
 		got = append(got, bags...)
 		switch {
 		case ctx.Err() != nil:
 			return got, nil
-		case err != nil && !driver.IsPermanent(err) && failures < 2: // a connection may break
-			failures++
-			pause(ctx, r.tick())
 		case err != nil:
 			return got, err
 		case len(bags) == 0:
@@ -266,9 +262,13 @@ func (r *rig) arrived(n int, d time.Duration) []driver.Bag {
 	r.Helper()
 	var got []driver.Bag
 	if r.queue.Drain == nil {
-		far := r.farSide()
+		far, failures := r.farSide(), 0
 		for len(got) < n {
 			bags, err := r.pollBy(far, 1, n-len(got), d)
+			if err != nil && !driver.IsPermanent(err) && failures < 2 {
+				failures++ // a connection may break, and it is not the far side that is tested
+				continue
+			}
 			if err != nil {
 				r.Fatalf("Receive: %v", err)
 			}

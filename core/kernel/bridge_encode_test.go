@@ -55,6 +55,16 @@ func (b *bridge) emits(enq chan<- Note, values func(Note) []Note) {
 	b.start()
 }
 
+// emitter is another one on the broker of the bridge.
+func (b *bridge) emitter(opts ...swarm.Option) *kernel.Emitter {
+	b.Helper()
+	e, err := kernel.NewEmitter(b.out, quiet(opts...)...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return e
+}
+
 func itself(n Note) []Note { return []Note{n} }
 
 // A channel that has hung in code of the user, and does not any more, is asked like any other.
@@ -116,10 +126,7 @@ func TestB4_NothingIsOnItsWay(t *testing.T) {
 					if x.refused {
 						b.out.send = func(context.Context, []driver.Bag) error { return driver.Permanent(errBad) }
 					}
-					e, err := kernel.NewEmitter(b.out, quiet(x.option, barrier)...)
-					if err != nil {
-						t.Fatal(err)
-					}
+					e := b.emitter(barrier, x.option)
 					enq, _ := emit.Typed[Note](e, emit.Codec[Note](moody{}))
 					b.emits(enq, encodes)
 					if a := b.invoke(15*time.Minute, note(1)); a.took > 5*time.Second || !errors.Is(a.err, x.err) {
@@ -145,10 +152,7 @@ func TestB4_WhatWaitsBehindADeadLetterIsSent(t *testing.T) {
 			}
 			return nil
 		}
-		e, err := kernel.NewEmitter(b.out, quiet(swarm.WithEmitCapacity(10), barrier)...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := b.emitter(barrier, swarm.WithEmitCapacity(10))
 		enq, dlq := emit.Typed[Note](e)
 		go func() {
 			for range dlq {
@@ -176,10 +180,7 @@ func TestB4_ADeadLetterIsReadLate(t *testing.T) {
 			}
 			return nil
 		}
-		e, err := kernel.NewEmitter(b.out, quiet(swarm.WithEmitCapacity(10), swarm.WithDeadLetterHandled(), barrier)...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := b.emitter(barrier, swarm.WithEmitCapacity(10), swarm.WithDeadLetterHandled())
 		enq, dlq := emit.Typed[Note](e)
 		go func() {
 			for {
@@ -214,10 +215,7 @@ func TestB4_TheDeadLetterOfAnother(t *testing.T) {
 			}
 			return driver.Permanent(errBad)
 		}
-		e, err := kernel.NewEmitter(b.out, quiet(swarm.WithEmitWindow(4), swarm.WithNetworkTimeout(time.Hour), swarm.WithDeadLetterHandled(), barrier)...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := b.emitter(barrier, swarm.WithEmitWindow(4), swarm.WithNetworkTimeout(time.Hour), swarm.WithDeadLetterHandled())
 		enq, dlq := emit.Typed[Note](e)
 		began := time.Now()
 		go func() {

@@ -139,9 +139,6 @@ func (d *Delivery) release(err error) bool { return d.end(swarm.OutcomeReleased,
 
 // end ends the delivery. It reports false when it has ended before.
 func (d *Delivery) end(outcome swarm.Outcome, delay time.Duration, err error) bool {
-	if err != nil {
-		err = sound(err)
-	}
 	d.mu.Lock()
 	if d.settled {
 		d.mu.Unlock()
@@ -215,6 +212,7 @@ func (d *Delivery) lost(why error) bool {
 // message never comes back at once: it would cost requests in a loop.
 func (d *Delivery) fail(outcome swarm.Outcome, op string, err error) bool {
 	e := d.batch.engine
+	err = sound(err)
 	if !d.end(outcome, e.later(d.bag.Attempt), err) {
 		return false
 	}

@@ -212,9 +212,9 @@ func (f *flush) pending() bool {
 }
 
 // Mark is the question of one Flush to one lane. The lane answers Confirmed when each value
-// it had accepted is confirmed, has failed, or waits behind one that has, and Resolved when no dead letter of them
-// waits to be read either. When the mark has Expired it gives up what is left, and answers
-// Resolved.
+// it had accepted is confirmed, has failed, or waits behind one that has, and Resolved when no
+// dead letter of them waits to be read either. When the mark has Expired it gives up what is
+// left, and answers Resolved.
 type Mark struct {
 	flush *flush
 	lane  Lane
@@ -230,13 +230,7 @@ func (m *Mark) Confirmed(patient bool) {
 			m.confirmed = true
 			f.unconfirmed--
 		}
-		switch patient = patient && !m.resolved; {
-		case patient && !m.patient:
-			f.patient++
-		case !patient && m.patient:
-			f.patient--
-		}
-		m.patient = patient
+		m.wait(patient && !m.resolved)
 	})
 }
 
@@ -247,12 +241,20 @@ func (m *Mark) Pending() {
 		if m.confirmed && !m.resolved {
 			m.confirmed = false
 			f.unconfirmed++
-			if m.patient {
-				m.patient = false
-				f.patient--
-			}
+			m.wait(false)
 		}
 	})
+}
+
+// wait notes whether the lane is patient. Callers hold mu of the flush.
+func (m *Mark) wait(patient bool) {
+	switch {
+	case patient && !m.patient:
+		m.flush.patient++
+	case !patient && m.patient:
+		m.flush.patient--
+	}
+	m.patient = patient
 }
 
 // Resolved notes that nothing is left.
